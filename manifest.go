@@ -1,0 +1,67 @@
+package dray
+
+import (
+	"sort"
+
+	"github.com/ipfs/go-cid"
+)
+
+// Manifest is the ordered list of leaves under a root, with their sizes. It is derived from the skeleton by whoever holds
+// it and never sent, so index i means the same leaf on both sides of a connection. The zero Manifest is empty. It is built
+// by one goroutine with [Manifest.Append] and then only read, which is safe for concurrent use.
+type Manifest struct {
+	root    cid.Cid
+	leaves  []cid.Cid
+	offsets []int64 // offsets[i] is the byte at which leaf i begins; one more entry gives the total.
+}
+
+// NewManifest returns an empty Manifest for root, with room for n leaves.
+func NewManifest(root cid.Cid, n int) *Manifest {
+	m := &Manifest{root: root, leaves: make([]cid.Cid, 0, n), offsets: make([]int64, 1, n+1)}
+	return m
+}
+
+// Append adds the next leaf in byte order. Size is the number of content bytes that the leaf holds; it must not be
+// negative.
+func (m *Manifest) Append(leaf cid.Cid, size int64) {
+	if size < 0 {
+		panic("dray: negative leaf size")
+	}
+	if len(m.offsets) == 0 {
+		m.offsets = append(m.offsets, 0)
+	}
+	m.leaves = append(m.leaves, leaf)
+	m.offsets = append(m.offsets, m.offsets[len(m.offsets)-1]+size)
+}
+
+// Root returns the CID that the leaves are under.
+func (m *Manifest) Root() cid.Cid { return m.root }
+
+// Len returns the number of leaves.
+func (m *Manifest) Len() int { return len(m.leaves) }
+
+// Size returns the number of content bytes under the root.
+func (m *Manifest) Size() int64 {
+	if len(m.offsets) == 0 {
+		return 0
+	}
+	return m.offsets[len(m.offsets)-1]
+}
+
+// Leaf returns the CID of leaf i. It panics when i is out of range.
+func (m *Manifest) Leaf(i int) cid.Cid { return m.leaves[i] }
+
+// Extent returns where leaf i's content lies: the byte at which it begins and its length in bytes. It panics when i is
+// out of range.
+func (m *Manifest) Extent(i int) (offset, size int64) {
+	return m.offsets[i], m.offsets[i+1] - m.offsets[i]
+}
+
+// At returns the index of the leaf that holds the byte at offset, or Len when offset is at or beyond the end.
+func (m *Manifest) At(offset int64) int {
+	if len(m.offsets) == 0 || offset < 0 {
+		return 0
+	}
+	// The first leaf that ends after offset.
+	return sort.Search(len(m.leaves), func(i int) bool { return m.offsets[i+1] > offset })
+}
