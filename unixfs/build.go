@@ -1,0 +1,161 @@
+package unixfs
+
+import (
+	"math"
+
+	"github.com/ipfs/go-cid"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"dray"
+)
+
+// Ref is a finished file, directory or symlink: all that a directory needs to hold it.
+type Ref struct {
+	// CID is the root block.
+	CID cid.Cid
+	// Size is the number of content bytes of a file, or of all files in a directory.
+	Size int64
+	// Tsize is the number of bytes of all blocks from the root down, counting repeated ones every time.
+	Tsize int64
+}
+
+// Builder builds the interior nodes above a file's leaves. It is fed with leaves in byte order and emits each node as
+// soon as it is full, so it needs memory for one node per level and no more. The layout is the balanced one: all leaves
+// at the same depth, every node full but the last of its level.
+//
+// A Builder is good for one file, and not safe for concurrent use.
+type Builder struct {
+	p      Profile
+	emit   func(dray.Block) error
+	levels []level // levels[0] collects leaves, levels[i] nodes of levels[i-1]
+	first  Ref     // the first leaf, which is the root if it stays alone
+	err    error
+}
+
+// level collects the next node of one level, already encoded: a link as dag-pb and its size as a UnixFS blocksize.
+type level struct {
+	n     int
+	links []byte
+	sizes []byte
+	sum   Ref // of what is linked; CID unset
+}
+
+// NewBuilder returns a Builder for one file. Emit is called with every interior node, children before parents; if it
+// fails, the Builder fails with the same error. The profile must be one that passes [Profile.Check].
+func NewBuilder(p Profile, emit func(dray.Block) error) *Builder {
+	b := &Builder{p: p, emit: emit}
+	if err := p.Check(); err != nil {
+		b.err = err
+	}
+	return b
+}
+
+// AddLeaf adds the next leaf: its CID, the length of its content and the length of its block. The block itself stays with
+// the caller. It does not allocate, except for room that is used again and for the nodes it emits.
+func (b *Builder) AddLeaf(c cid.Cid, contentSize, blockSize int64) error {
+	if b.err != nil {
+		return b.err
+	}
+	if !c.Defined() || contentSize < 1 || blockSize < contentSize || blockSize > dray.MaxBlockSize {
+		b.err = at("build", c, invalid("leaf of %d bytes with %d bytes of content", blockSize, contentSize))
+		return b.err
+	}
+	leaf := Ref{CID: c, Size: contentSize, Tsize: blockSize}
+	if len(b.levels) == 0 {
+		b.first = leaf
+	}
+	b.err = b.push(0, leaf)
+	return b.err
+}
+
+// Finish emits the nodes that are still open and returns the root. A file of one leaf is that leaf. A file without leaves
+// is one empty leaf, which Finish emits. The Builder must not be used afterwards.
+func (b *Builder) Finish() (Ref, error) {
+	if b.err != nil {
+		return Ref{}, b.err
+	}
+	if len(b.levels) == 0 {
+		return b.empty()
+	}
+	if len(b.levels) == 1 && b.levels[0].n == 1 {
+		return b.first, nil
+	}
+	for i := 0; ; i++ {
+		root, err := b.flush(i)
+		if err != nil {
+			return Ref{}, err
+		}
+		if i == len(b.levels)-1 {
+			return root, nil
+		}
+		if err := b.push(i+1, root); err != nil {
+			return Ref{}, err
+		}
+	}
+}
+
+func (b *Builder) empty() (Ref, error) {
+	data := b.p.AppendLeafTail(b.p.AppendLeafHead(nil, 0), 0)
+	block, err := dray.Hashed(b.p.LeafPrefix(), data)
+	if err != nil {
+		return Ref{}, err
+	}
+	return Ref{CID: block.CID(), Tsize: int64(len(data))}, b.emit(block)
+}
+
+// push adds a child to level i. A full level is flushed only when one more child comes, so that the last node of a level
+// never has no children.
+func (b *Builder) push(i int, child Ref) error {
+	if i == len(b.levels) {
+		b.levels = append(b.levels, level{})
+	}
+	if b.levels[i].n == b.p.MaxLinks {
+		node, err := b.flush(i)
+		if err != nil {
+			return err
+		}
+		if err := b.push(i+1, node); err != nil {
+			return err
+		}
+	}
+	l := &b.levels[i]
+	if child.Size > math.MaxInt64-l.sum.Size || child.Tsize > math.MaxInt64-l.sum.Tsize-dray.MaxBlockSize {
+		return invalid("file size overflows")
+	}
+	l.n++
+	l.links = appendLink(l.links, "", "", child.CID, uint64(child.Tsize))
+	l.sizes = protowire.AppendVarint(append(l.sizes, tagBlocksize), uint64(child.Size))
+	l.sum.Size += child.Size
+	l.sum.Tsize += child.Tsize
+	return nil
+}
+
+// flush emits the node of level i and empties the level.
+func (b *Builder) flush(i int) (Ref, error) {
+	l := &b.levels[i]
+	msg := 2 + 1 + protowire.SizeVarint(uint64(l.sum.Size)) + len(l.sizes)
+	data := make([]byte, 0, len(l.links)+1+protowire.SizeBytes(msg))
+	data = append(data, l.links...)
+	data = append(data, tagPBData)
+	data = protowire.AppendVarint(data, uint64(msg))
+	data = append(data, tagType, typeFile, tagFilesize)
+	data = protowire.AppendVarint(data, uint64(l.sum.Size))
+	data = append(data, l.sizes...)
+	root := l.sum
+	*l = level{links: l.links[:0], sizes: l.sizes[:0]}
+	return seal(b.p, data, root, b.emit)
+}
+
+// seal hashes and emits a node, and returns sum as a reference to it.
+func seal(p Profile, data []byte, sum Ref, emit func(dray.Block) error) (Ref, error) {
+	if len(data) > dray.MaxBlockSize {
+		return Ref{}, &dray.Error{Op: "build", Err: dray.ErrTooBig}
+	}
+	block, err := dray.Hashed(p.NodePrefix(), data)
+	if err != nil {
+		return Ref{}, err
+	}
+	sum.CID = block.CID()
+	sum.Tsize += int64(len(data))
+	return sum, emit(block)
+}
