@@ -1,0 +1,13 @@
+// Package p2p is the [transport.Network] that runs over libp2p: TCP with TLS 1.3 or Noise, QUIC, WebSocket and
+// WebTransport. It is the only package that imports libp2p, so everything above speaks in dray's own terms.
+//
+// # Terms
+//
+// A Key is a host's identity; its public half hashes to the host's [dray.PeerID]. A multiaddr is an address as text, such as
+// /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…. A connection is one path to a peer; a [transport.Conn] stands for all of them.
+//
+// # What it does not do
+//
+// No peer routing (DHT), no relays, no hole punching, no port mapping, no discovery; it does not decide whom to dial or
+// when to dial again.
+package p2p

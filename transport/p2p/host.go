@@ -1,0 +1,364 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"dray"
+	"dray/transport"
+)
+
+// Config says how to make a [Host]. The zero value works.
+type Config struct {
+	// Key is the host's identity. If zero, a fresh one that is forgotten with the host.
+	Key Key
+	// Listen are the multiaddrs to accept connections on. If nil, [DefaultListen]; if empty but not nil, none: the host
+	// only dials.
+	Listen []string
+	// Security names what secures TCP and WebSocket, most preferred first, of "tls" and "noise". If nil, both in this
+	// order. (QUIC has TLS built in; WebTransport proves identity with Noise.)
+	Security []string
+	// Limits bound what peers can make the host spend.
+	Limits Limits
+	// UserAgent is what peers see as the name of the software. If empty, "dray".
+	UserAgent string
+	// Log receives what the operator may want to know. If nil, nothing is logged.
+	Log *slog.Logger
+}
+
+// Host is a [transport.Network] over libp2p.
+//
+// Beyond the contract of the interface: up is called before the first stream of the peer is accepted and before Dial
+// returns. A stream that is opened with one protocol only, or to a peer whose protocols are known, is proposed together
+// with the first write; a refusal then shows in Read, as [transport.ErrRefused]. A stream must be ended by Close or Reset,
+// or by CloseWrite and reading to the end.
+type Host struct {
+	host  host.Host
+	swarm *swarm.Swarm
+	log   *slog.Logger
+	wg    sync.WaitGroup // streams being closed
+
+	// tell is held while a connection is counted and up or down is called.
+	tell sync.Mutex
+
+	mu     sync.Mutex // guards what follows; taken after tell
+	closed bool
+	ups    []func(transport.Conn)
+	downs  []func(dray.PeerID)
+	peers  map[peer.ID]*conn
+}
+
+// New makes a host and starts to listen. Errors say which address cannot be listened on and why.
+func New(c Config) (*Host, error) {
+	h, err := start(c)
+	if err != nil {
+		return nil, &dray.Error{Op: "start network", Err: err}
+	}
+	return h, nil
+}
+
+func start(c Config) (*Host, error) {
+	if c.Key.priv == nil {
+		k, err := NewKey()
+		if err != nil {
+			return nil, err
+		}
+		c.Key = k
+	}
+	if c.Listen == nil {
+		c.Listen = DefaultListen()
+	}
+	if c.UserAgent == "" {
+		c.UserAgent = "dray"
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	listen := make([]ma.Multiaddr, 0, len(c.Listen))
+	for _, s := range c.Listen {
+		m, err := parseMultiaddr(s)
+		if err != nil {
+			return nil, err
+		}
+		listen = append(listen, m)
+	}
+	limits := c.Limits.withDefaults()
+	resources, err := limits.resources()
+	if err != nil {
+		return nil, err
+	}
+	trimmer, err := limits.trimmer()
+	if err != nil {
+		return nil, err
+	}
+	options := []libp2p.Option{
+		libp2p.Identity(c.Key.priv),
+		libp2p.NoListenAddrs, // listening starts below, when errors can be told apart
+		libp2p.UserAgent(c.UserAgent),
+		libp2p.ResourceManager(resources),
+		libp2p.ConnectionManager(trimmer),
+		libp2p.DialRanker(rank),
+		libp2p.WithDialTimeout(15 * time.Second),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.DisableIdentifyAddressDiscovery(),
+		// The detectors give up on QUIC or IPv6 for good after failures; the dial race makes a failure cheap instead.
+		libp2p.UDPBlackHoleSuccessCounter(nil),
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
+	}
+	stack, err := stackOptions(c.Security)
+	if err != nil {
+		return nil, err
+	}
+	lh, err := libp2p.New(append(options, stack...)...)
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{host: lh, log: c.Log, peers: make(map[peer.ID]*conn)}
+	var ok bool
+	if h.swarm, ok = lh.Network().(*swarm.Swarm); !ok {
+		_ = lh.Close()
+		return nil, fmt.Errorf("libp2p made a %T", lh.Network())
+	}
+	lh.Network().Notify(&network.NotifyBundle{
+		ConnectedF:    func(_ network.Network, nc network.Conn) { h.admit(nc) },
+		DisconnectedF: func(_ network.Network, nc network.Conn) { h.dismiss(nc) },
+	})
+	if err := h.listen(listen, c.Listen); err != nil {
+		_ = lh.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// listen starts to listen on each address. An IPv6 wildcard that the machine lacks is no error when something else works.
+func (h *Host) listen(addrs []ma.Multiaddr, texts []string) error {
+	var failed []error
+	good := 0
+	for i, m := range addrs {
+		err := h.swarm.Listen(m)
+		if err == nil {
+			good++
+			continue
+		}
+		reason := strings.Join(strings.Fields(err.Error()), " ")
+		err = fmt.Errorf("cannot listen on %s: %s", texts[i], reason)
+		if strings.HasPrefix(texts[i], "/ip6/::/") {
+			h.log.Debug("not listening", "addr", texts[i], "reason", reason)
+			if good > 0 || i < len(addrs)-1 {
+				continue
+			}
+		}
+		failed = append(failed, err)
+	}
+	if len(failed) == 0 && good == 0 && len(addrs) > 0 {
+		return errors.New("cannot listen on any address")
+	}
+	return errors.Join(failed...)
+}
+
+// Self returns the host's id.
+func (h *Host) Self() dray.PeerID { return dray.PeerID(h.host.ID()) }
+
+// Addrs returns the addresses to reach the host at, wildcards replaced by the addresses of the machine's interfaces.
+func (h *Host) Addrs() []string {
+	id := "/p2p/" + h.host.ID().String()
+	var out []string
+	for _, m := range h.host.Addrs() {
+		out = append(out, m.String()+id)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Handle implements [transport.Network].
+func (h *Host) Handle(protocols []transport.Protocol, accept func(transport.Conn, transport.Stream)) {
+	for _, p := range protocols {
+		h.host.SetStreamHandler(protocol.ID(p), func(s network.Stream) {
+			c := h.lookup(s.Conn().RemotePeer())
+			if c == nil {
+				_ = s.Reset() // its connection is gone already
+				return
+			}
+			accept(c, newAccepted(c, s, p))
+		})
+	}
+}
+
+// Notify implements [transport.Network].
+func (h *Host) Notify(up func(transport.Conn), down func(dray.PeerID)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ups = append(h.ups, up)
+	h.downs = append(h.downs, down)
+}
+
+// Dial implements [transport.Network]. TCP is started first and the others within a quarter of a second; see [rank].
+// Addresses that failed a moment ago are tried again: when to dial is the caller's decision.
+func (h *Host) Dial(ctx context.Context, id dray.PeerID, addrs []string) (transport.Conn, error) {
+	p := peer.ID(id)
+	fail := func(err error) (transport.Conn, error) { return nil, &dray.Error{Op: "dial", Peer: id, Err: err} }
+	if err := p.Validate(); err != nil {
+		return fail(fmt.Errorf("%w: %w", dray.ErrUnreachable, err))
+	}
+	if p == h.host.ID() {
+		return fail(fmt.Errorf("%w: that is this host itself", dray.ErrUnreachable))
+	}
+	if h.isClosed() {
+		return fail(dray.ErrClosed)
+	}
+	if c := h.lookup(p); c != nil && c.best() != nil {
+		return c, nil
+	}
+	var usable []ma.Multiaddr
+	var reasons []string
+	for _, s := range addrs {
+		m, err := parseMultiaddr(s)
+		if err == nil {
+			at, named := peer.SplitAddr(m)
+			switch {
+			case named != "" && named != p:
+				err = fmt.Errorf("names another peer, %s", named)
+			case !dialable(at):
+				err = errors.New("no transport for it")
+			default:
+				usable = append(usable, at)
+				continue
+			}
+		}
+		reasons = append(reasons, fmt.Sprintf("%s: %v", s, err))
+	}
+	h.host.Peerstore().AddAddrs(p, usable, peerstore.RecentlyConnectedAddrTTL)
+	h.swarm.Backoff().Clear(p)
+	if _, err := h.swarm.DialPeer(ctx, p); err != nil {
+		if h.isClosed() {
+			return fail(dray.ErrClosed)
+		}
+		return fail(dialError(err, addrs, reasons))
+	}
+	// The notification comes before DialPeer returns, unless another dial made the connection this very moment.
+	if c := h.lookup(p); c != nil {
+		return c, nil
+	}
+	return fail(fmt.Errorf("%w: the connection closed at once", dray.ErrUnreachable))
+}
+
+// dialError turns libp2p's error into one line that has a reason for each address.
+func dialError(err error, addrs, reasons []string) error {
+	var all *swarm.DialError
+	if errors.As(err, &all) {
+		for _, one := range all.DialErrors {
+			reason := strings.Join(strings.Fields(one.Cause.Error()), " ")
+			reasons = append(reasons, fmt.Sprintf("%s: %s", one.Address, reason))
+		}
+		if all.Skipped > 0 {
+			reasons = append(reasons, fmt.Sprintf("%d more", all.Skipped))
+		}
+		if len(reasons) == 0 && all.Cause != nil {
+			reasons = append(reasons, all.Cause.Error())
+		}
+		return fmt.Errorf("%w: %s", dray.ErrUnreachable, strings.Join(reasons, "; "))
+	}
+	for _, a := range addrs {
+		reasons = append(reasons, fmt.Sprintf("%s: no answer", a))
+	}
+	if len(reasons) == 0 {
+		return fmt.Errorf("%w: %w", dray.ErrUnreachable, err)
+	}
+	return fmt.Errorf("%w: %w (%s)", dray.ErrUnreachable, err, strings.Join(reasons, "; "))
+}
+
+// Close implements [transport.Network]. What libp2p itself leaves running is not waited for; see the tests.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	err := h.host.Close()
+	h.wg.Wait()
+	return err
+}
+
+func (h *Host) isClosed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed
+}
+
+func (h *Host) lookup(p peer.ID) *conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.peers[p]
+}
+
+// spawn runs f on a goroutine that Close waits for, unless the host is closed.
+func (h *Host) spawn(f func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.wg.Go(f)
+	return true
+}
+
+// admit counts a new connection and calls up if it is the peer's first. libp2p calls it before any stream is accepted.
+func (h *Host) admit(nc network.Conn) {
+	h.tell.Lock()
+	defer h.tell.Unlock()
+	p := nc.RemotePeer()
+	h.mu.Lock()
+	c := h.peers[p]
+	first := c == nil
+	if first {
+		c = &conn{host: h, id: p}
+		h.peers[p] = c
+	}
+	c.paths = append(c.paths, nc)
+	ups := h.ups
+	h.mu.Unlock()
+	if first {
+		for _, up := range ups {
+			up(c)
+		}
+	}
+}
+
+// dismiss is the reverse of admit.
+func (h *Host) dismiss(nc network.Conn) {
+	h.tell.Lock()
+	defer h.tell.Unlock()
+	p := nc.RemotePeer()
+	h.mu.Lock()
+	c := h.peers[p]
+	if c == nil {
+		h.mu.Unlock()
+		return
+	}
+	c.paths = slices.DeleteFunc(c.paths, func(x network.Conn) bool { return x == nc })
+	last := len(c.paths) == 0
+	if last {
+		delete(h.peers, p)
+	}
+	downs := h.downs
+	h.mu.Unlock()
+	if last {
+		for _, down := range downs {
+			down(dray.PeerID(p))
+		}
+	}
+}

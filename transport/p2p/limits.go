@@ -1,0 +1,126 @@
+package p2p
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/x/rate"
+)
+
+// Limits bound what peers can make this host spend. They are fixed numbers, not shares of the machine, so that a transfer
+// that works on one machine works on the next.
+//
+//	what                                  default    why
+//	connections                             1,024    500 peers in a swarm, twice
+//	  beyond LowConns (3/4 of it)                    the least used are closed, 20 s after they were made at the earliest
+//	connections with one peer                   8    one per transport, and both sides' dials
+//	connections from one address              256    a rack behind one NAT; loopback is free
+//	streams in                             16,384
+//	streams in from one peer                  512    256 requests in parallel, and as many of other protocols
+//	handshakes under way                      256
+//	memory of windows and buffers         512 MiB
+//	the same, one peer                     80 MiB    four streams at the largest window, and 16 MiB for the rest
+//	the same, one stream                   17 MiB    the largest window
+type Limits struct {
+	// Conns is how many connections the host has in all. If zero, 1024.
+	Conns int
+	// LowConns is the number of connections above which the least used are closed. If zero, three quarters of Conns.
+	LowConns int
+	// ConnsPerPeer is how many connections a peer may have with the host. If zero, 8.
+	ConnsPerPeer int
+	// ConnsPerIP is how many connections may come from one IPv4 address or one IPv6 /56, except loopback. If zero, 256.
+	ConnsPerIP int
+	// StreamsPerPeer is how many streams a peer may have opened at one time. If zero, 512.
+	StreamsPerPeer int
+	// Streams is how many streams all peers together may have opened. If zero, 32 × StreamsPerPeer.
+	Streams int
+	// MemoryPerPeer bounds, in bytes, the windows and buffers of one peer's connections. If zero, 80 MiB.
+	MemoryPerPeer int64
+	// Memory bounds those of all peers. If zero, 512 MiB.
+	Memory int64
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	set(&l.Conns, 1024)
+	set(&l.LowConns, l.Conns*3/4)
+	set(&l.ConnsPerPeer, 8)
+	set(&l.ConnsPerIP, 256)
+	set(&l.StreamsPerPeer, 512)
+	set(&l.Streams, 32*l.StreamsPerPeer)
+	if l.MemoryPerPeer <= 0 {
+		l.MemoryPerPeer = 80 << 20
+	}
+	if l.Memory <= 0 {
+		l.Memory = 512 << 20
+	}
+	return l
+}
+
+// maxHandshakes is how many connections may be under negotiation at one time.
+const maxHandshakes = 256
+
+// resources makes libp2p's accountant. What is opened by this host itself is not limited per stream and protocol: nobody
+// else decides about it.
+func (l Limits) resources() (network.ResourceManager, error) {
+	const free = rcmgr.Unlimited
+	streams := func(in int) rcmgr.ResourceLimits {
+		return rcmgr.ResourceLimits{
+			Streams: free, StreamsInbound: rcmgr.LimitVal(in), StreamsOutbound: free,
+			Conns: free, ConnsInbound: free, ConnsOutbound: free, FD: free, Memory: rcmgr.Unlimited64,
+		}
+	}
+	system := streams(l.Streams)
+	system.Conns = rcmgr.LimitVal(l.Conns)
+	system.ConnsInbound = rcmgr.LimitVal(l.Conns)
+	system.ConnsOutbound = rcmgr.LimitVal(l.Conns)
+	system.Memory = rcmgr.LimitVal64(l.Memory)
+
+	transient := streams(2 * maxHandshakes)
+	transient.Conns = maxHandshakes
+	transient.ConnsInbound = maxHandshakes
+	transient.ConnsOutbound = maxHandshakes
+	transient.Memory = 64 << 20
+
+	onePeer := streams(l.StreamsPerPeer)
+	onePeer.Conns = rcmgr.LimitVal(l.ConnsPerPeer)
+	onePeer.ConnsInbound = rcmgr.LimitVal(l.ConnsPerPeer)
+	onePeer.ConnsOutbound = rcmgr.LimitVal(l.ConnsPerPeer)
+	onePeer.Memory = rcmgr.LimitVal64(l.MemoryPerPeer)
+
+	conn := streams(l.StreamsPerPeer)
+	conn.Memory = rcmgr.LimitVal64(l.MemoryPerPeer)
+	stream := streams(1)
+	stream.Memory = 17 << 20
+
+	limits := rcmgr.PartialLimitConfig{
+		System: system, AllowlistedSystem: system,
+		Transient: transient, AllowlistedTransient: transient,
+		ServiceDefault: streams(l.Streams), ServicePeerDefault: streams(l.StreamsPerPeer),
+		ProtocolDefault: streams(l.Streams), ProtocolPeerDefault: streams(l.StreamsPerPeer),
+		PeerDefault: onePeer, Conn: conn, Stream: stream,
+	}.Build(rcmgr.InfiniteLimits)
+	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits),
+		rcmgr.WithMetricsDisabled(),
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: l.ConnsPerIP}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: l.ConnsPerIP}},
+		),
+		// The bounds above count what there is at one time; how fast peers come is not held against them, because
+		// a cluster starts all at once.
+		rcmgr.WithConnRateLimiters(&rate.Limiter{}),
+	)
+}
+
+// trimmer makes the part of libp2p that closes the least used connections when there are too many.
+func (l Limits) trimmer() (*connmgr.BasicConnMgr, error) {
+	low := min(l.LowConns, l.Conns)
+	high := low + (l.Conns-low)/2
+	return connmgr.NewConnManager(low, max(high, low), connmgr.WithGracePeriod(20*time.Second))
+}
