@@ -1,0 +1,454 @@
+package exchange
+
+import (
+	"time"
+
+	"dray"
+)
+
+// This file gives wants to peers. The path of a want that nobody has been asked for:
+//
+//  1. fill: the best want of a session's pending heap goes to the useful peer that would deliver it first.
+//  2. A peer that answers HAVE for a want that is still nobody's is asked for it at once, or keeps it as a candidate
+//     until it has room (fillCandidates).
+//  3. A want that some peer lacks is contested: it leaves the common heap and is offered to the others (offer).
+//  4. When nothing is pending and a peer has room, it takes over what another would deliver much later (takeOver).
+//  5. A peer that is silent beyond its patience loses what it was asked for (stalled), and a single answer that never
+//     comes is written off (late).
+//  6. What was refused or lost is tried again after a while (forgive).
+
+const (
+	fillQuantum   = 8                     // wants given to one session before it is another's turn
+	takeOverGain  = 2                     // a takeover must halve the wait
+	takeOverSlack = 20 * time.Millisecond // and be worth this much
+	takeOverTurn  = 16                    // at most so many in one turn of the loop
+	lateAfter     = 5 * time.Second       // beyond what the peer's queue explains
+	askAgain      = 64                    // candidates looked at when one peer gets room
+)
+
+// assign hands out wants in every session where something changed.
+func (e *Engine) assign() {
+	for len(e.dirtySessions) > 0 {
+		e.work, e.dirtySessions = e.dirtySessions, e.work[:0]
+		sortByUrgency(e.work)
+		for again := true; again; {
+			again = false
+			for _, s := range e.work {
+				if !s.ended() && e.fill(s, fillQuantum) == fillQuantum {
+					again = true
+				}
+			}
+		}
+		for i, s := range e.work {
+			s.dirty = false
+			if !s.ended() {
+				e.follow(s)
+				e.takeOver(s)
+			}
+			e.work[i] = nil
+		}
+	}
+}
+
+// sortByUrgency puts sessions whose best want is of a higher class first; the rest take turns in order of age.
+func sortByUrgency(list []*session) {
+	for i := 1; i < len(list); i++ {
+		for k := i; k > 0 && urgency(list[k]) > urgency(list[k-1]); k-- {
+			list[k], list[k-1] = list[k-1], list[k]
+		}
+	}
+}
+
+func urgency(s *session) Class {
+	if w := s.pending.top(); w != nil {
+		return w.rank.class
+	}
+	return Prefetch
+}
+
+// fill gives up to n pending wants of s to its useful peers and returns how many it gave.
+func (e *Engine) fill(s *session, n int) int {
+	given := 0
+	for given < n && s.mayAsk() {
+		if e.receiving >= e.cfg.ReceiveBytes {
+			e.held = true
+			break
+		}
+		w := s.pending.top()
+		if w == nil {
+			break
+		}
+		var sp *sessionPeer
+		if len(s.avail) > 0 {
+			sp = s.avail[0]
+		} else if w.rank.class >= Urgent {
+			sp = s.overtaking(w.rank.class)
+		}
+		if sp == nil {
+			break
+		}
+		if a := w.asks.of(sp.p); a != nil && a.kind != askHave && a.kind != askHeld {
+			e.dequeue(w)
+			e.offer(w)
+			continue
+		}
+		e.askBlock(w, sp)
+		given++
+	}
+	return given
+}
+
+func (s *session) mayAsk() bool {
+	return s.active() && (s.cfg.MaxWaiting == 0 || s.waiting < s.cfg.MaxWaiting)
+}
+
+// overtaking finds a useful peer that may be asked beyond its window because the want is urgent.
+func (s *session) overtaking(c Class) *sessionPeer {
+	var best *sessionPeer
+	for _, sp := range s.peers {
+		if sp.use == useHolder && sp.p.roomFor(c) && (best == nil || sp.p.eta < best.p.eta) {
+			best = sp
+		}
+	}
+	return best
+}
+
+// askBlock asks the peer behind sp for w.
+func (e *Engine) askBlock(w *want, sp *sessionPeer) {
+	for a := w.asks.head; a != nil; a = a.wnext {
+		if a.p != sp.p && a.standing() {
+			// The peer would send the block when it gets it, though somebody else is asked now.
+			a.withdrawn = true
+			a.p.cancel(w.cid)
+			e.dirtyPeer(a.p)
+		}
+	}
+	a := w.asks.of(sp.p)
+	if a == nil {
+		a = e.newAsk(w, sp, askBlock)
+	} else {
+		if a.kind == askHeld {
+			e.rarer(w, -1)
+		}
+		if a.list != &sp.p.queue {
+			a.unlist()
+			sp.p.queue.push(a)
+		}
+		sp.p.uncancel(w.cid)
+		a.withdrawn = false
+		if a.sp != sp {
+			a.sp.asks--
+			sp.asks++
+			a.sp = sp
+		}
+		e.dirtyPeer(sp.p)
+	}
+	a.block = true
+	e.charge(a)
+	if w.state == Pending {
+		e.dequeue(w)
+		w.contested = false
+		w.to(Waiting)
+		w.home.waiting++
+	}
+}
+
+// standing reports whether the peer was asked for the block, is not expected to send it, and might.
+func (a *ask) standing() bool {
+	return a.block && !a.withdrawn && (a.kind == askMissing || a.kind == askLate)
+}
+
+// unwait takes a want that nobody is expected to deliver any more back to Pending, and offers it again.
+func (e *Engine) unwait(w *want) {
+	if w.state != Waiting || w.blocks > 0 {
+		return
+	}
+	w.home.waiting--
+	w.to(Failed)
+	w.to(Pending)
+	e.offer(w)
+}
+
+// offer gives a Pending want to whoever may have it. Peers that said no, or did not deliver, are left out.
+func (e *Engine) offer(w *want) {
+	s := w.home
+	refused := false
+	for a := w.asks.head; a != nil; a = a.wnext {
+		if a.kind == askMissing || a.kind == askLate {
+			refused = true
+			break
+		}
+	}
+	if !refused {
+		w.contested = false
+		if w.heap < 0 {
+			e.enqueue(w)
+		}
+		return
+	}
+	w.contested = true
+	var best *sessionPeer
+	for _, sp := range s.peers {
+		if sp.mayHave(w) && sp.p.roomFor(w.rank.class) && (best == nil || sp.p.eta < best.p.eta) {
+			best = sp
+		}
+	}
+	if best != nil && s.mayAsk() {
+		e.askBlock(w, best)
+		return
+	}
+	for _, sp := range s.peers {
+		if sp.mayHave(w) {
+			sp.cand.push(w)
+		}
+	}
+	e.dirtySession(s)
+}
+
+// mayHave reports whether it makes sense to ask the peer for w.
+func (sp *sessionPeer) mayHave(w *want) bool {
+	a := w.asks.of(sp.p)
+	if a == nil || a.kind == askHave {
+		return sp.use == useHolder
+	}
+	return a.kind == askHeld
+}
+
+// offerContested makes the contested wants of the session candidates of a peer that has just become useful.
+func (e *Engine) offerContested(sp *sessionPeer) {
+	sp.s.log.each(func(w *want) {
+		if w.state == Pending && w.contested && w.home == sp.s && sp.mayHave(w) {
+			sp.cand.push(w)
+		}
+	})
+	e.fillCandidates(sp.p)
+}
+
+// fillCandidates asks p for wants that it is known to have and nobody was asked for, while it has room.
+func (e *Engine) fillCandidates(p *peer) {
+	for _, sp := range p.sps {
+		for tries := 0; tries < askAgain && sp.s.mayAsk(); tries++ {
+			w := sp.cand.peek()
+			if w == nil || !p.roomFor(w.rank.class) {
+				break
+			}
+			sp.cand.pop()
+			if sp.mayHave(w) {
+				e.askBlock(w, sp)
+			}
+		}
+	}
+}
+
+// follow asks peers that are not known to have everything about the session's wants one by one.
+func (e *Engine) follow(s *session) {
+	if !s.active() {
+		return
+	}
+	for _, sp := range s.peers {
+		limit := followLimit
+		switch {
+		case sp.use == useHolder || !sp.p.usable():
+			continue
+		case sp.use == useUnknown:
+			limit = probeLimit
+			if s.holders > 0 {
+				limit = probeFew
+			}
+		}
+		for sp.asks < limit && sp.p.entries < maxEntries-entryReserve {
+			w, next := s.log.next(sp.cursor)
+			if w == nil {
+				break
+			}
+			sp.cursor = next
+			if w.state == Pending && w.asks.of(sp.p) == nil {
+				e.newAsk(w, sp, askHave)
+			}
+		}
+	}
+}
+
+// takeOver lets peers with nothing to do take what others would deliver much later. A request that the other has not
+// begun to answer is withdrawn there; the very one that it may be sending is asked for twice, within a small budget.
+func (e *Engine) takeOver(s *session) {
+	for n := 0; n < takeOverTurn; n++ {
+		if len(s.avail) == 0 || len(s.pending) > 0 || s.waiting == 0 || !s.active() {
+			return
+		}
+		sp := s.avail[0]
+		var victim *sessionPeer
+		var worst time.Duration
+		for _, v := range s.peers {
+			if v != sp && v.p.flight.n > 0 {
+				if t := v.p.finish(e.now); victim == nil || t > worst {
+					victim, worst = v, t
+				}
+			}
+		}
+		if victim == nil {
+			return
+		}
+		a := victim.stealable(sp)
+		if a == nil || worst <= takeOverGain*sp.p.flow.expect(sp.p.inflight+a.size)+takeOverSlack {
+			return
+		}
+		w := a.w
+		if a == victim.p.flight.head {
+			if s.hedged+w.size > hedgeFree+s.stats.Bytes/hedgeShare {
+				return
+			}
+			s.hedged += w.size
+			e.askBlock(w, sp)
+		} else {
+			e.askBlock(w, sp)
+			e.dropAsk(a, true)
+		}
+		s.stats.Takeovers++
+	}
+}
+
+// finish returns when the peer will have delivered all that was asked of it, by its measured rate or, when it is silent
+// for longer than that explains, by its silence.
+func (p *peer) finish(now time.Duration) time.Duration {
+	silent := 2 * (now - p.flow.heard)
+	if p.flow.rate == 0 {
+		return silent // not measured yet: only silence speaks against it
+	}
+	return max(p.flow.expect(p.inflight), silent)
+}
+
+// stealable returns the newest request to v that the peer behind sp could answer instead, or nil.
+func (v *sessionPeer) stealable(sp *sessionPeer) *ask {
+	a := v.p.flight.tail
+	for range 32 {
+		if a == nil {
+			return nil
+		}
+		if a.w.home == sp.s && a.w.blocks == 1 && a.w.state == Waiting && sp.mayHave(a.w) {
+			return a
+		}
+		a = a.prev
+	}
+	return nil
+}
+
+// watch sets the peer's timer to when its patience runs out.
+func (e *Engine) watch(p *peer) {
+	e.timers.setEarlier(&p.timer, p.flow.heard+p.flow.patience())
+}
+
+// peerDue handles the peer's timer: back-offs and bans that end, silence, and single answers that do not come.
+func (e *Engine) peerDue(p *peer) {
+	if p.health.advance(e.now) {
+		e.roomChanged(p)
+		if p.up {
+			e.fillCandidates(p)
+			for _, sp := range p.sps {
+				e.dirtySession(sp.s)
+			}
+		}
+	}
+	if t, ok := p.health.due(); ok {
+		e.timers.setEarlier(&p.timer, t)
+	}
+	if !p.up || p.flight.n == 0 {
+		return
+	}
+	if e.now < p.flow.heard+p.flow.patience() {
+		limit := p.flow.patience() + 2*p.flow.expect(p.inflight) + lateAfter
+		for a := p.flight.head; a != nil && e.now-a.at > limit; a = p.flight.head {
+			e.late(a)
+		}
+		if p.flight.n > 0 {
+			e.watch(p)
+		}
+		return
+	}
+	if p.health.stalled(e.now, e.rand.Float64()) {
+		t, _ := p.health.due()
+		e.timers.setEarlier(&p.timer, t)
+	}
+	e.stats.Stalls++
+	for p.flight.head != nil {
+		e.late(p.flight.head)
+	}
+	e.roomChanged(p)
+}
+
+// late writes off an answer that is overdue. The request stands: if the block comes after all it is taken.
+func (e *Engine) late(a *ask) {
+	w, p := a.w, a.p
+	e.uncharge(a)
+	a.unlist()
+	p.known.push(a)
+	e.unwait(w)
+}
+
+// forgive makes wants that were refused or lost a while ago askable again, everywhere.
+func (e *Engine) forgive(s *session) {
+	found := false
+	s.log.each(func(w *want) {
+		if w.state != Pending || w.home != s {
+			return
+		}
+		for a := w.asks.head; a != nil; {
+			next := a.wnext
+			if (a.kind == askMissing || a.kind == askLate) && a.list != &a.p.queue && e.now-a.at >= forgiveAfter {
+				e.dropAsk(a, false)
+				found = true
+			}
+			a = next
+		}
+		if w.heap < 0 && w.state == Pending {
+			w.contested = false
+			e.offer(w)
+		}
+	})
+	if found {
+		for _, sp := range s.peers {
+			if sp.use == usePart {
+				sp.cursor = s.log.base
+			}
+		}
+		e.dirtySession(s)
+	}
+}
+
+// Waits says, for a session, what each peer is expected to deliver: the answer to "what is it waiting for". It allocates
+// and is not for hot paths.
+func (e *Engine) Waits(id SessionID) []Wait {
+	s := e.sessions[id]
+	if s == nil {
+		return nil
+	}
+	var out []Wait
+	for _, sp := range s.peers {
+		out = append(out, Wait{
+			Peer: sp.p.id, Health: sp.p.health.state, Asked: sp.p.blocks, Bytes: sp.p.inflight,
+			Silent: e.now - sp.p.flow.heard, Rate: sp.p.flow.rate, RTT: sp.p.flow.rtt,
+			Lacks: sp.misses > 0, Delivered: sp.bytes,
+		})
+	}
+	return out
+}
+
+// Wait is one peer's part in what a session waits for.
+type Wait struct {
+	// Peer is who.
+	Peer dray.PeerID
+	// Health is what the engine thinks of it.
+	Health Health
+	// Asked is the number of blocks that it is expected to send, in any session, and Bytes their size.
+	Asked int
+	Bytes int64
+	// Silent is how long ago it last gave a sign of life.
+	Silent time.Duration
+	// Rate is its measured delivery in bytes a second, and RTT its round trip; 0 when not known yet.
+	Rate float64
+	RTT  time.Duration
+	// Lacks is true when its last answers were that it does not have what the session asked for.
+	Lacks bool
+	// Delivered is the number of bytes that the session got from it.
+	Delivered int64
+}

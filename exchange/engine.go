@@ -1,0 +1,573 @@
+package exchange
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/wire"
+)
+
+// Config sets an Engine's limits. The zero value works.
+type Config struct {
+	// Seed feeds the engine's random choices: two engines with the same seed and the same inputs do the same. If zero,
+	// 1.
+	Seed uint64
+	// Window fixes how many bytes may be asked of one peer and not yet delivered. If zero, it is measured.
+	Window int64
+	// ReceiveBytes bounds the blocks that have arrived and are not written yet; beyond it nothing new is asked for. If
+	// zero, 32 MiB.
+	ReceiveBytes int64
+	// ServeBytes bounds the blocks that are being read and written for all peers together, and PeerServeBytes for one.
+	// If zero, 16 MiB and 4 MiB.
+	ServeBytes, PeerServeBytes int64
+	// PeerWants is how many wants of one peer are kept; more are refused. If zero, 1,024.
+	PeerWants int
+	// InlineBytes is the size up to which a block is sent in place of a HAVE. If zero, 1,024; if negative, never.
+	InlineBytes int64
+	// Ban is how long a peer that breaks the protocol is refused. If zero, one hour.
+	Ban time.Duration
+}
+
+func (c *Config) setDefaults() {
+	def := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&c.ReceiveBytes, 32<<20)
+	def(&c.ServeBytes, 16<<20)
+	def(&c.PeerServeBytes, 4<<20)
+	def(&c.InlineBytes, 1024)
+	if c.PeerWants == 0 {
+		c.PeerWants = maxEntries
+	}
+	if c.Ban == 0 {
+		c.Ban = time.Hour
+	}
+	if c.Seed == 0 {
+		c.Seed = 1
+	}
+}
+
+// Engine decides. It is not safe for concurrent use: one goroutine, the driver's loop, owns it. See the package comment
+// for the driver's contract.
+type Engine struct {
+	cfg  Config
+	now  time.Duration
+	rand *rand.Rand
+	seq  uint64
+
+	wants map[cid.Cid]*want
+	done  doneSet // recently ended wants
+
+	sessions    map[SessionID]*session
+	sessionList []*session // in order of creation
+	lastSession SessionID
+
+	peers    map[dray.PeerID]*peer
+	upPeers  []*peer // in order of connection
+	left     []*peer // gone, oldest first
+	lastSlot int
+	accounts accounts
+
+	serving servingQueue
+	timers  timers
+
+	receiving int64 // bytes handed out in Stores and not answered
+
+	dirtyPeers    []*peer
+	dirtySessions []*session
+	work          []*session
+	freeWants     []*want
+	freeAsks      []*ask
+
+	concluded []*session
+	held      bool // the bound on bytes being written stopped somebody
+	refused   []dray.Block
+
+	ready Ready
+	spare Ready
+	stats Stats
+}
+
+// Stats counts what the engine has seen since it was made.
+type Stats struct {
+	// Blocks and Bytes were asked for, received and accepted.
+	Blocks, Bytes int64
+	// Duplicates and DuplicateBytes were wanted once, but had come already.
+	Duplicates, DuplicateBytes int64
+	// Uninvited counts blocks that nobody wanted lately: wrong bytes or an attack.
+	Uninvited int64
+	// Stalls counts peers that let their patience run out.
+	Stalls int64
+	// Refused counts wants of peers beyond [Config.PeerWants].
+	Refused int64
+	// Served and ServedBytes were sent to peers.
+	Served, ServedBytes int64
+	// Banned counts peers that were dropped for an offence.
+	Banned int64
+}
+
+// New returns an Engine that knows nobody and wants nothing.
+func New(cfg Config) *Engine {
+	cfg.setDefaults()
+	return &Engine{
+		cfg:      cfg,
+		rand:     rand.New(rand.NewPCG(cfg.Seed, 0x9e3779b97f4a7c15)),
+		wants:    make(map[cid.Cid]*want),
+		sessions: make(map[SessionID]*session),
+		peers:    make(map[dray.PeerID]*peer),
+		accounts: accounts{of: make(map[dray.PeerID]*Account)},
+		serving:  servingQueue{waiting: make(map[cid.Cid]*served)},
+		done:     doneSet{has: make(map[cid.Cid]struct{})},
+	}
+}
+
+// Ready is what the driver must do now. Each slice is in order.
+type Ready struct {
+	// Sends are control messages, at most one per peer until [Engine.Sent].
+	Sends []Send
+	// Blocks are blocks to write to peers.
+	Blocks []BlockSend
+	// Loads are look-ups and reads in the store.
+	Loads []Load
+	// Stores are verified, wanted blocks to write.
+	Stores []Store
+	// Delivers answer wants.
+	Delivers []Deliver
+	// Finds are CIDs for which peers are sought, Dials peers to connect to, Drops peers to disconnect.
+	Finds []Find
+	Dials []dray.PeerID
+	Drops []Drop
+	// Sessions have ended.
+	Sessions []SessionEvent
+	// Wake is when to call [Engine.Advance] at the latest; zero means never.
+	Wake time.Duration
+}
+
+// Send is one control message. The driver encodes it for the peer's protocol; it is valid until [Engine.Sent].
+type Send struct {
+	Peer    dray.PeerID
+	Message *wire.Message
+}
+
+// BlockSend is one block to write. Data is what [Engine.Loaded] brought.
+type BlockSend struct {
+	Peer dray.PeerID
+	CID  cid.Cid
+	Data []byte
+}
+
+// Load asks the store for a block: with Stat for its size only, else for its bytes.
+type Load struct {
+	Peer dray.PeerID
+	CID  cid.Cid
+	Stat bool
+}
+
+// Store asks the store to write a block that came from a peer.
+type Store struct {
+	Peer  dray.PeerID
+	Block dray.Block
+}
+
+// Deliver answers a session's want: with the block, or with Local, which says that it lies in the store, or with an
+// error from the store.
+type Deliver struct {
+	Session SessionID
+	CID     cid.Cid
+	Block   dray.Block
+	Peer    dray.PeerID
+	Local   bool
+	Err     error
+}
+
+// Find asks for peers that have a CID.
+type Find struct {
+	Session SessionID
+	CID     cid.Cid
+}
+
+// Drop asks for a peer to be disconnected because of an offence.
+type Drop struct {
+	Peer      dray.PeerID
+	Violation *Violation
+}
+
+// Empty reports whether there is nothing to do but wait.
+func (r *Ready) Empty() bool {
+	return len(r.Sends)+len(r.Blocks)+len(r.Loads)+len(r.Stores)+len(r.Delivers)+len(r.Finds)+len(r.Dials)+
+		len(r.Drops)+len(r.Sessions) == 0
+}
+
+func (r *Ready) reset() {
+	clear(r.Blocks)
+	clear(r.Stores)
+	clear(r.Delivers)
+	r.Sends, r.Blocks, r.Loads, r.Stores = r.Sends[:0], r.Blocks[:0], r.Loads[:0], r.Stores[:0]
+	r.Delivers, r.Finds, r.Dials, r.Drops = r.Delivers[:0], r.Finds[:0], r.Dials[:0], r.Drops[:0]
+	r.Sessions, r.Wake = r.Sessions[:0], 0
+}
+
+// Ready hands out wants and returns everything to be done since the last call. The result is valid until the next call.
+func (e *Engine) Ready() *Ready {
+	e.assign()
+	for i, p := range e.dirtyPeers {
+		p.dirty = false
+		if e.announce(p) {
+			e.ready.Sends = append(e.ready.Sends, Send{Peer: p.id, Message: &p.msg})
+		}
+		e.dirtyPeers[i] = nil
+	}
+	e.dirtyPeers = e.dirtyPeers[:0]
+	e.pull()
+	e.ready.Wake = 0
+	if t, ok := e.timers.next(); ok {
+		e.ready.Wake = max(t, 1)
+	}
+	e.ready, e.spare = e.spare, e.ready
+	e.ready.reset()
+	return &e.spare
+}
+
+// Advance lets time pass: what is due at now is done.
+func (e *Engine) Advance(now time.Duration) {
+	e.now = now
+	for t := e.timers.pop(now); t != nil; t = e.timers.pop(now) {
+		if t.peer != nil {
+			e.peerDue(t.peer)
+		} else {
+			e.sessionDue(t.sess)
+		}
+	}
+}
+
+// Receive takes a message from a peer, and its blocks with the CIDs that their bytes hash to. The slices and m may be
+// reused after the call; the blocks' bytes may not, until the block comes back in a [Store] and was answered, or is
+// returned here as refused: refused lists the blocks that the engine does not keep, in a slice valid until the next call.
+func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, blocks []dray.Block) (refused []dray.Block) {
+	e.now = now
+	e.refused = e.refused[:0]
+	p := e.peers[from]
+	if p == nil || !p.up || p.health.state == HealthBanned {
+		e.refused = append(e.refused, blocks...)
+		return e.refused
+	}
+	for _, b := range blocks {
+		if !e.receiveBlock(p, b) {
+			e.refused = append(e.refused, b)
+		}
+	}
+	if m != nil {
+		for _, pr := range m.Presences {
+			e.receivePresence(p, pr.CID, pr.Have)
+		}
+		if len(m.Wants) > 0 || m.Full {
+			e.receiveWants(p, m)
+		}
+	}
+	if p.badness >= maxBadness {
+		e.violate(p, "blocks that nobody asked for, or with wrong bytes")
+	}
+	return e.refused
+}
+
+// Heard says that bytes of a block are arriving from a peer, so that a big block on a slow path does not count as
+// silence. Calling it a few times a second is enough.
+func (e *Engine) Heard(now time.Duration, from dray.PeerID) {
+	e.now = now
+	if p := e.peers[from]; p != nil && p.up {
+		p.flow.heard = now
+	}
+}
+
+// Offend says that a peer broke the protocol in a way that the driver noticed: a malformed or oversized message. The peer
+// is dropped and refused for a while.
+func (e *Engine) Offend(now time.Duration, from dray.PeerID, v *Violation) {
+	e.now = now
+	if p := e.peers[from]; p != nil && p.health.state != HealthBanned {
+		e.violate(p, v.What)
+	}
+}
+
+// Banned reports whether a peer is refused now, and why.
+func (e *Engine) Banned(now time.Duration, id dray.PeerID) (reason string, banned bool) {
+	p := e.peers[id]
+	if p == nil || p.health.state != HealthBanned || p.health.until <= now {
+		return "", false
+	}
+	return p.health.reason, true
+}
+
+// Found says that a peer may hold what session s asked for in [Ready.Finds].
+func (e *Engine) Found(now time.Duration, s SessionID, id dray.PeerID) {
+	e.now = now
+	if _, banned := e.Banned(now, id); banned {
+		return
+	}
+	e.AddPeer(now, s, id)
+	if p := e.peers[id]; p == nil || !p.up {
+		e.ready.Dials = append(e.ready.Dials, id)
+	}
+}
+
+// DialFailed says that a peer could not be reached.
+func (e *Engine) DialFailed(now time.Duration, id dray.PeerID) {
+	e.now = now
+	if p := e.peers[id]; p != nil && !p.up {
+		p.health.stalled(now, e.rand.Float64())
+	}
+}
+
+// Totals returns what the engine has counted.
+func (e *Engine) Totals() Stats { return e.stats }
+
+const maxBadness = 3 // uninvited blocks after which a peer is dropped
+
+func (e *Engine) violate(p *peer, what string) {
+	p.health.ban(e.now+e.cfg.Ban, what)
+	e.stats.Banned++
+	e.ready.Drops = append(e.ready.Drops, Drop{Peer: p.id, Violation: &Violation{What: what}})
+	e.PeerDown(e.now, p.id)
+	e.timers.setEarlier(&p.timer, p.health.until)
+}
+
+// receiveBlock files a verified block and reports whether it was wanted.
+func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
+	size := int64(b.Size())
+	w := e.wants[b.CID()]
+	if w == nil || w.state == Receiving {
+		p.acct.Duplicate += size
+		p.flow.heard = e.now
+		if w == nil && !e.done.contains(b.CID()) {
+			e.stats.Uninvited++
+			p.badness++
+			return false
+		}
+		e.stats.Duplicates++
+		e.stats.DuplicateBytes += size
+		return false
+	}
+	home := w.home
+	if w.state == Waiting {
+		home.waiting--
+	} else {
+		e.dequeue(w)
+	}
+	w.to(Receiving)
+	w.from = p
+	if a := w.asks.of(p); a != nil {
+		if sp := a.sp; !sp.gone {
+			sp.misses = 0
+			sp.haves++
+			sp.blocks++
+			sp.bytes += size
+			if sp.use != useHolder && (sp.use == useUnknown || sp.haves >= havesToHold) {
+				e.setUse(sp, useHolder)
+			}
+		}
+		e.dropAsk(a, false)
+	}
+	p.flow.delivered(e.now, size, p.flight.n > 0)
+	p.flow.filled = p.flow.filled || p.inflight+size >= p.flow.window
+	p.health.delivered()
+	p.acct.Received += size
+	if p.flight.n == 0 {
+		p.flow.asked = 0
+	}
+	e.stats.Blocks++
+	e.stats.Bytes += size
+	home.sizes += size
+	home.sized++
+	e.receiving += size
+	e.ready.Stores = append(e.ready.Stores, Store{Peer: p.id, Block: b})
+	e.roomChanged(p)
+	e.fillCandidates(p)
+	e.dirtySession(home)
+	return true
+}
+
+// receivePresence takes a HAVE or DONT_HAVE.
+func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
+	p.flow.answered(e.now)
+	w := e.wants[c]
+	if w == nil {
+		return
+	}
+	a := w.asks.of(p)
+	if a == nil || w.state == Receiving {
+		return
+	}
+	sp := a.sp
+	if sp.gone {
+		if sp = w.home.peer(p); sp == nil {
+			return
+		}
+		a.sp.asks--
+		sp.asks++
+		a.sp = sp
+	}
+	if have {
+		sp.misses = 0
+		sp.haves++
+		if a.kind == askBlock || a.kind == askHeld {
+			return
+		}
+		a.kind = askHeld
+		e.rarer(w, +1)
+		if sp.use == useUnknown || sp.haves >= havesToHold {
+			e.setUse(sp, useHolder)
+		}
+		if w.state == Pending && w.home.mayAsk() {
+			if p.roomFor(w.rank.class) {
+				e.askBlock(w, sp)
+			} else if w.home == sp.s {
+				sp.cand.push(w)
+			}
+		}
+		return
+	}
+	sp.haves = 0
+	sp.misses++
+	if a.kind == askHeld {
+		e.rarer(w, -1)
+	}
+	asked := a.kind == askBlock
+	if asked {
+		e.uncharge(a)
+	}
+	if a.list != &p.queue {
+		a.kind = askMissing
+		if a.list == &p.flight {
+			a.unlist()
+			p.known.push(a)
+		}
+	}
+	if sp.use == useUnknown || sp.use == useHolder && sp.misses >= missesToPart && p.caps.Haves {
+		e.setUse(sp, usePart)
+	}
+	if asked {
+		e.unwait(w)
+	}
+	e.dirtySession(w.home)
+}
+
+// Stored says that a block named in [Ready.Stores] was written, or why not. The same call answers the wants: with the
+// block, or with the error.
+func (e *Engine) Stored(now time.Duration, b dray.Block, err error) {
+	e.now = now
+	e.receiving -= int64(b.Size())
+	w := e.wants[b.CID()]
+	if w == nil || w.state != Receiving {
+		panic("exchange: Stored without a Store")
+	}
+	from := w.from
+	w.from = nil
+	if err != nil {
+		w.to(Failed)
+		e.conclude(w, Deliver{CID: w.cid, Err: err})
+		e.dirtyAll()
+		return
+	}
+	w.to(Done)
+	e.conclude(w, Deliver{CID: w.cid, Block: b, Peer: from.id})
+	e.announceAdded(b.CID(), int64(b.Size()))
+	e.dirtyAll()
+}
+
+// Added says that a block was put into the store by somebody else than a peer. It answers wants for it, and peers that
+// wait for it are served.
+func (e *Engine) Added(now time.Duration, c cid.Cid, size int64) {
+	e.now = now
+	if w := e.wants[c]; w != nil && w.state != Receiving {
+		if w.state == Waiting {
+			w.home.waiting--
+		}
+		e.dequeue(w)
+		w.to(Receiving)
+		w.to(Done)
+		e.conclude(w, Deliver{CID: c, Local: true})
+	}
+	e.announceAdded(c, size)
+}
+
+// conclude answers every session that asks for w with d, and ends w.
+func (e *Engine) conclude(w *want, d Deliver) {
+	if w.state == Failed {
+		w.to(Cancelled)
+	}
+	e.done.add(w.cid)
+	for len(w.askers) > 0 {
+		s := w.askers[len(w.askers)-1].s
+		w.askers = w.askers[:len(w.askers)-1]
+		s.wants--
+		d.Session = s.id
+		if d.Err == nil {
+			s.stats.Blocks++
+			s.stats.Bytes += int64(d.Block.Size())
+		}
+		e.ready.Delivers = append(e.ready.Delivers, d)
+		e.dirtySession(s)
+		e.concluded = append(e.concluded, s)
+	}
+	e.retire(w)
+	for i, s := range e.concluded {
+		e.maybeComplete(s)
+		e.concluded[i] = nil
+	}
+	e.concluded = e.concluded[:0]
+}
+
+func (e *Engine) dirtyPeer(p *peer) {
+	if !p.dirty && p.up {
+		p.dirty = true
+		e.dirtyPeers = append(e.dirtyPeers, p)
+	}
+}
+
+func (e *Engine) dirtySession(s *session) {
+	if !s.dirty && !s.ended() {
+		s.dirty = true
+		e.dirtySessions = append(e.dirtySessions, s)
+	}
+}
+
+// dirtyAll looks at every session again after the bound on bytes being written had stopped them all.
+func (e *Engine) dirtyAll() {
+	if !e.held {
+		return
+	}
+	e.held = false
+	for _, s := range e.sessionList {
+		e.dirtySession(s)
+	}
+}
+
+// doneSet remembers the last wants that ended, to tell blocks that come late from blocks that nobody asked for.
+type doneSet struct {
+	has  map[cid.Cid]struct{}
+	ring []cid.Cid
+	next int
+}
+
+func (d *doneSet) contains(c cid.Cid) bool {
+	_, ok := d.has[c]
+	return ok
+}
+
+func (d *doneSet) add(c cid.Cid) {
+	if d.contains(c) {
+		return
+	}
+	if len(d.ring) < doneRing {
+		d.ring = append(d.ring, c)
+	} else {
+		delete(d.has, d.ring[d.next])
+		d.ring[d.next] = c
+		d.next = (d.next + 1) % doneRing
+	}
+	d.has[c] = struct{}{}
+}

@@ -1,0 +1,239 @@
+package exchange
+
+import (
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/wire"
+)
+
+// Caps is what a peer's protocol can say.
+type Caps struct {
+	// Protocol is its name, for reports, such as "/ipfs/bitswap/1.2.0".
+	Protocol string
+	// Haves says that the peer answers want-have, HAVE and DONT_HAVE (Bitswap 1.2.0 and later). Without it, silence is
+	// the only way to say no.
+	Haves bool
+}
+
+const (
+	maxEntries   = 1024    // wants that a standard peer keeps for us
+	entryReserve = 32      // of which these are kept for urgent wants
+	doneRing     = 1 << 13 // CIDs of ended wants that are remembered, to tell late blocks from uninvited ones
+	maxForgotten = 4096    // peers that are remembered after they left
+)
+
+// peer is what the engine knows of one other host. Owned by the engine.
+//
+// Invariant: entries = the number of asks in the three lists; inflight = the sum of size over asks of kind askBlock.
+type peer struct {
+	id   dray.PeerID
+	slot int // order of first appearance; breaks ties
+	caps Caps
+	up   bool
+
+	health health
+	timer  timer
+	acct   *Account
+
+	// The state lane: what is to be announced. A cancel and an ask for one CID are never both pending.
+	queue     askList   // asks to be announced, in order
+	cancels   []cid.Cid // announced before, to be withdrawn
+	presences []wire.Presence
+	msg       wire.Message // the message being written, reused
+	writing   bool         // until Sent
+	dirty     bool
+	said      uint32 // wants announced so far, for the wire's priorities
+
+	// What was announced.
+	flight askList // for the block, not answered, oldest first
+	known  askList // the rest
+	sps    []*sessionPeer
+
+	entries  int
+	inflight int64
+	blocks   int // asks for the block, announced or about to be
+
+	flow    flow
+	eta     time.Duration // expected wait for a block asked now; the key of spHeap
+	serve   serving
+	badness int // uninvited or wrong blocks since connected
+}
+
+// PeerUp says that a peer is connected. It may be called again when the peer's capabilities have become known better.
+func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
+	e.now = now
+	p := e.peer(id)
+	p.caps = caps
+	if p.up {
+		return
+	}
+	p.up = true
+	p.badness = 0
+	p.flow.reset(e.cfg.Window)
+	p.health.connected(now)
+	e.upPeers = append(e.upPeers, p)
+	e.roomChanged(p)
+	for _, s := range e.sessionList {
+		e.join(s, p)
+	}
+	if t, ok := p.health.due(); ok {
+		e.timers.setEarlier(&p.timer, t)
+	}
+}
+
+// PeerDown says that the last connection to a peer is gone. What was asked of it is asked of others, at once.
+func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
+	e.now = now
+	p := e.peers[id]
+	if p == nil || !p.up {
+		return
+	}
+	p.up = false
+	p.health.gone()
+	e.timers.stop(&p.timer)
+	for i, o := range e.upPeers {
+		if o == p {
+			e.upPeers = append(e.upPeers[:i], e.upPeers[i+1:]...)
+			break
+		}
+	}
+	e.roomChanged(p)
+	for _, l := range []*askList{&p.queue, &p.flight, &p.known} {
+		for l.head != nil {
+			a := l.head
+			w := a.w
+			e.dropAsk(a, false)
+			e.unwait(w)
+		}
+	}
+	for len(p.sps) > 0 {
+		e.part(p.sps[len(p.sps)-1])
+	}
+	p.cancels = p.cancels[:0]
+	p.presences = p.presences[:0]
+	p.writing = false
+	e.stopServing(p)
+	e.forgetPeers(p)
+}
+
+// peer returns the record of id, made on first use.
+func (e *Engine) peer(id dray.PeerID) *peer {
+	p := e.peers[id]
+	if p == nil {
+		e.lastSlot++
+		p = &peer{id: id, slot: e.lastSlot, acct: e.account(id)}
+		p.timer = timer{heap: -1, peer: p}
+		p.serve.ring = -1
+		p.flow.reset(e.cfg.Window)
+		e.peers[id] = p
+	}
+	return p
+}
+
+// forgetPeers bounds how many peers that left are remembered, oldest first. Peers under a ban are remembered longest.
+func (e *Engine) forgetPeers(p *peer) {
+	e.left = append(e.left, p)
+	for n := len(e.left); n > maxForgotten; n = len(e.left) {
+		q := e.left[0]
+		e.left = e.left[1:]
+		if !q.up && e.peers[q.id] == q {
+			delete(e.peers, q.id)
+		}
+	}
+}
+
+// Sent says that the control message that [Ready.Sends] named for this peer was written.
+func (e *Engine) Sent(now time.Duration, id dray.PeerID) {
+	e.now = now
+	if p := e.peers[id]; p != nil && p.writing {
+		p.writing = false
+		if p.queue.n > 0 || len(p.cancels) > 0 || len(p.presences) > 0 {
+			e.dirtyPeer(p)
+		}
+	}
+}
+
+// cancel makes the peer be told that c is not wanted any more.
+func (p *peer) cancel(c cid.Cid) { p.cancels = append(p.cancels, c) }
+
+// uncancel withdraws a cancel that was not announced yet, because c is wanted again.
+func (p *peer) uncancel(c cid.Cid) {
+	for i := len(p.cancels) - 1; i >= 0; i-- {
+		if p.cancels[i] == c {
+			p.cancels = append(p.cancels[:i], p.cancels[i+1:]...)
+			return
+		}
+	}
+}
+
+// usable reports whether the peer may be asked for blocks now.
+func (p *peer) usable() bool { return p.up && p.health.usable() }
+
+// room reports whether the peer may be asked for one more block of an ordinary want.
+func (p *peer) room() bool {
+	return p.usable() && p.entries < maxEntries-entryReserve && p.blocks < p.health.limit() &&
+		(p.inflight == 0 || p.inflight < p.flow.window)
+}
+
+// roomFor is room for a want of the given class: urgent ones overtake the window.
+func (p *peer) roomFor(c Class) bool {
+	return p.room() || c >= Urgent && p.usable() && p.entries < maxEntries && p.blocks < p.health.limit()
+}
+
+// roomChanged recomputes when a block asked now of p would arrive, and its place in the heaps of its sessions.
+func (e *Engine) roomChanged(p *peer) {
+	p.eta = p.flow.expect(p.inflight)
+	room := p.room()
+	for _, sp := range p.sps {
+		switch in := room && sp.use == useHolder && !sp.gone; {
+		case in && sp.heap < 0:
+			sp.s.avail.push(sp)
+			e.dirtySession(sp.s)
+		case in:
+			sp.s.avail.fix(sp.heap)
+		case sp.heap >= 0:
+			sp.s.avail.remove(sp)
+		}
+	}
+}
+
+// announce builds the next control message for p, and files the asks in it as announced. It returns false when there is
+// nothing to say.
+func (e *Engine) announce(p *peer) bool {
+	if !p.up || p.writing || (p.queue.n == 0 && len(p.cancels) == 0 && len(p.presences) == 0) {
+		return false
+	}
+	m := &p.msg
+	m.Wants, m.Presences, m.Blocks = m.Wants[:0], m.Presences[:0], nil
+	for _, c := range p.cancels {
+		m.Wants = append(m.Wants, wire.Entry{CID: c, Cancel: true})
+	}
+	p.cancels = p.cancels[:0]
+	for p.queue.head != nil {
+		a := p.queue.head
+		a.unlist()
+		p.said++
+		en := wire.Entry{CID: a.w.cid, Priority: wirePriority(a.w.rank.class, p.said), SendDontHave: true}
+		a.at = e.now
+		if a.kind == askBlock {
+			if p.flight.n == 0 {
+				p.flow.begin(e.now)
+			}
+			p.flight.push(a)
+		} else {
+			en.Type = wire.WantHave
+			p.known.push(a)
+		}
+		m.Wants = append(m.Wants, en)
+	}
+	m.Presences, p.presences = p.presences, m.Presences
+	m.PendingBytes = int32(min(p.serve.queued, 1<<31-1))
+	p.writing = true
+	if p.flight.n > 0 {
+		e.watch(p)
+	}
+	return true
+}

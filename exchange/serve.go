@@ -1,0 +1,384 @@
+package exchange
+
+import (
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/wire"
+)
+
+const (
+	serveQuantum = 256 << 10 // bytes that a peer of weight 1 is served in its turn
+	maxPresences = 2048      // answers that may wait to be written to one peer; wants beyond are refused
+)
+
+// served is one want of a peer's. Owned by the engine.
+type served struct {
+	p        *peer
+	cid      cid.Cid
+	kind     wire.WantType
+	priority int32
+	answer   bool // DONT_HAVE is asked for
+	state    serveState
+	again    bool // wanted once more while it was being sent
+	size     int64
+	seq      uint64
+	heap     int     // index in serving.tasks, or -1
+	next     *served // other peers' wants of the same CID
+	prev     *served
+}
+
+// serveState is where a peer's want is: looked up, then queued, loaded and written; or absent, and remembered until the
+// block is added, the peer withdraws it or leaves.
+type serveState uint8
+
+const (
+	serveLookup serveState = iota
+	serveAbsent
+	serveQueued
+	serveLoading
+	serveWriting
+)
+
+// serving is one peer's side of what this host serves.
+//
+// Invariant: queued = the sum of size over the tasks; out = over wants in Loading and Writing.
+type serving struct {
+	wants   map[cid.Cid]*served
+	tasks   []*served // heap by priority, then age
+	queued  int64
+	out     int64
+	ring    int // index in servingQueue.ring, or -1
+	deficit int64
+}
+
+// servingQueue is what all peers wait for.
+type servingQueue struct {
+	ring    []*peer // peers with tasks, served in turn
+	turn    int
+	out     int64               // bytes being loaded and written for all
+	waiting map[cid.Cid]*served // chain of every peer's want for a CID
+}
+
+// receiveWants files a peer's want list.
+func (e *Engine) receiveWants(p *peer, m *wire.Message) {
+	if m.Full {
+		keep := make(map[cid.Cid]struct{}, len(m.Wants))
+		for i := range m.Wants {
+			if !m.Wants[i].Cancel {
+				keep[m.Wants[i].CID] = struct{}{}
+			}
+		}
+		var gone []*served
+		for c, v := range p.serve.wants {
+			if _, ok := keep[c]; !ok {
+				gone = append(gone, v)
+			}
+		}
+		for _, v := range gone {
+			e.unserve(v) // no output depends on the order
+		}
+	}
+	for i := range m.Wants {
+		en := &m.Wants[i]
+		if en.Cancel {
+			if v := p.serve.wants[en.CID]; v != nil {
+				e.unserve(v)
+			}
+			continue
+		}
+		e.receiveWant(p, en)
+	}
+}
+
+func (e *Engine) receiveWant(p *peer, en *wire.Entry) {
+	v := p.serve.wants[en.CID]
+	if v == nil {
+		if len(p.serve.wants) >= e.cfg.PeerWants || len(p.presences) >= maxPresences {
+			e.stats.Refused++
+			return
+		}
+		if p.serve.wants == nil {
+			p.serve.wants = make(map[cid.Cid]*served)
+		}
+		e.seq++
+		v = &served{p: p, cid: en.CID, kind: en.Type, priority: en.Priority, answer: en.SendDontHave, seq: e.seq, heap: -1}
+		p.serve.wants[en.CID] = v
+		if first := e.serving.waiting[en.CID]; first != nil {
+			v.next, first.prev = first, v
+		}
+		e.serving.waiting[en.CID] = v
+		e.ready.Loads = append(e.ready.Loads, Load{Peer: p.id, CID: v.cid, Stat: true})
+		return
+	}
+	if en.Type == wire.WantBlock {
+		v.kind = wire.WantBlock // a want-have never replaces a want-block
+	}
+	v.answer = v.answer || en.SendDontHave
+	v.priority = max(v.priority, en.Priority)
+	switch v.state {
+	case serveAbsent:
+		v.state = serveLookup
+		e.ready.Loads = append(e.ready.Loads, Load{Peer: p.id, CID: v.cid, Stat: true})
+	case serveQueued:
+		p.serve.fix(v.heap)
+	case serveWriting:
+		v.again = true
+	}
+}
+
+// Loaded answers one [Load] of a block's bytes or, with Stat, of its size. A non-nil err means that the block is not
+// there or cannot be read. It reports whether data is kept, to come back in [Ready.Blocks].
+func (e *Engine) Loaded(now time.Duration, l Load, size int64, data []byte, err error) bool {
+	e.now = now
+	p := e.peers[l.Peer]
+	if p == nil {
+		return false
+	}
+	v := p.serve.wants[l.CID]
+	if v == nil {
+		return false
+	}
+	if l.Stat {
+		if v.state == serveLookup {
+			e.lookedUp(v, size, err == nil)
+		}
+		return false
+	}
+	if v.state != serveLoading {
+		return false
+	}
+	if err != nil {
+		e.unload(v)
+		e.lookedUp(v, 0, false)
+		return false
+	}
+	v.state = serveWriting
+	e.ready.Blocks = append(e.ready.Blocks, BlockSend{Peer: p.id, CID: v.cid, Data: data})
+	return true
+}
+
+// lookedUp goes on with a want once it is known whether the block is here.
+func (e *Engine) lookedUp(v *served, size int64, here bool) {
+	p := v.p
+	switch {
+	case !here:
+		v.state = serveAbsent
+		if v.answer && p.caps.Haves {
+			p.presences = append(p.presences, wire.Presence{CID: v.cid, Have: false})
+			e.dirtyPeer(p)
+		}
+	case v.kind == wire.WantHave && size > e.cfg.InlineBytes && p.caps.Haves:
+		p.presences = append(p.presences, wire.Presence{CID: v.cid, Have: true})
+		e.dirtyPeer(p)
+		e.forget(v)
+	default:
+		v.size = size
+		v.state = serveQueued
+		p.serve.push(v)
+		p.serve.queued += size
+		if p.serve.ring < 0 {
+			p.serve.ring = len(e.serving.ring)
+			e.serving.ring = append(e.serving.ring, p)
+		}
+	}
+}
+
+// announceAdded serves the peers that wait for a block which is now here.
+func (e *Engine) announceAdded(c cid.Cid, size int64) {
+	for v := e.serving.waiting[c]; v != nil; {
+		next := v.next
+		if v.state == serveAbsent {
+			e.lookedUp(v, size, true)
+		}
+		v = next
+	}
+}
+
+// BlockSent says that the transport has taken a block named in [Ready.Blocks], or that its peer is gone. The bytes belong
+// to the driver again.
+func (e *Engine) BlockSent(now time.Duration, id dray.PeerID, c cid.Cid) {
+	e.now = now
+	p := e.peers[id]
+	if p == nil {
+		return
+	}
+	v := p.serve.wants[c]
+	if v == nil || v.state != serveWriting {
+		return
+	}
+	e.stats.Served++
+	e.stats.ServedBytes += v.size
+	p.acct.Sent += v.size
+	e.unload(v)
+	if v.again {
+		v.again = false
+		v.state = serveLookup
+		e.ready.Loads = append(e.ready.Loads, Load{Peer: p.id, CID: c, Stat: true})
+		return
+	}
+	e.forget(v)
+}
+
+// unload gives back what a want that was being loaded or written held of the bounds.
+func (e *Engine) unload(v *served) {
+	v.p.serve.out -= v.size
+	e.serving.out -= v.size
+}
+
+// unserve withdraws a peer's want. A block that is being written is still written.
+func (e *Engine) unserve(v *served) {
+	switch v.state {
+	case serveWriting:
+		v.again = false
+		return
+	case serveLoading:
+		e.unload(v)
+	case serveQueued:
+		v.p.serve.remove(v)
+		v.p.serve.queued -= v.size
+	}
+	e.forget(v)
+}
+
+// forget takes a want that is in no queue out of the tables.
+func (e *Engine) forget(v *served) {
+	delete(v.p.serve.wants, v.cid)
+	if v.prev != nil {
+		v.prev.next = v.next
+	} else if v.next != nil {
+		e.serving.waiting[v.cid] = v.next
+	} else {
+		delete(e.serving.waiting, v.cid)
+	}
+	if v.next != nil {
+		v.next.prev = v.prev
+	}
+	v.next, v.prev = nil, nil
+}
+
+// stopServing forgets everything that p waits for.
+func (e *Engine) stopServing(p *peer) {
+	for _, v := range p.serve.wants {
+		e.forget(v) // no output depends on the order
+	}
+	e.serving.out -= p.serve.out
+	if p.serve.ring >= 0 {
+		e.leaveRing(p)
+	}
+	p.serve = serving{ring: -1}
+}
+
+func (e *Engine) leaveRing(p *peer) {
+	r, i := e.serving.ring, p.serve.ring
+	copy(r[i:], r[i+1:])
+	r[len(r)-1] = nil
+	e.serving.ring = r[:len(r)-1]
+	for k := i; k < len(e.serving.ring); k++ {
+		e.serving.ring[k].serve.ring = k
+	}
+	if i < e.serving.turn {
+		e.serving.turn--
+	}
+	p.serve.ring = -1
+	p.serve.deficit = 0
+}
+
+// pull starts reading blocks for peers, in turn by bytes, as far as the bounds allow: deficit round robin. While there is
+// room for everybody the ledger plays no part.
+func (e *Engine) pull() {
+	q := &e.serving
+	idle := 0 // peers in a row that could take nothing
+	for len(q.ring) > 0 && q.out < e.cfg.ServeBytes && idle < len(q.ring) {
+		if q.turn >= len(q.ring) {
+			q.turn = 0
+		}
+		p := q.ring[q.turn]
+		sv := &p.serve
+		if sv.out >= e.cfg.PeerServeBytes {
+			sv.deficit = 0
+			q.turn++
+			idle++
+			continue
+		}
+		sv.deficit += int64(serveQuantum * e.weight(p))
+		idle = 0
+		for len(sv.tasks) > 0 && sv.tasks[0].size <= sv.deficit && sv.out < e.cfg.PeerServeBytes && q.out < e.cfg.ServeBytes {
+			v := sv.tasks[0]
+			sv.remove(v)
+			sv.queued -= v.size
+			sv.deficit -= v.size
+			sv.out += v.size
+			q.out += v.size
+			v.state = serveLoading
+			e.ready.Loads = append(e.ready.Loads, Load{Peer: p.id, CID: v.cid})
+		}
+		if len(sv.tasks) == 0 {
+			e.leaveRing(p)
+			continue
+		}
+		q.turn++
+	}
+}
+
+func (e *Engine) weight(p *peer) float64 {
+	if len(e.serving.ring) < 2 || e.serving.out < e.cfg.ServeBytes/2 {
+		return 1
+	}
+	return p.acct.weight()
+}
+
+func (s *serving) before(i, j int) bool {
+	a, b := s.tasks[i], s.tasks[j]
+	if a.priority != b.priority {
+		return a.priority > b.priority
+	}
+	return a.seq < b.seq
+}
+
+func (s *serving) swap(i, j int) {
+	s.tasks[i], s.tasks[j] = s.tasks[j], s.tasks[i]
+	s.tasks[i].heap, s.tasks[j].heap = i, j
+}
+
+func (s *serving) push(v *served) {
+	s.tasks = append(s.tasks, v)
+	v.heap = len(s.tasks) - 1
+	s.fix(v.heap)
+}
+
+func (s *serving) remove(v *served) {
+	i, n := v.heap, len(s.tasks)-1
+	if i != n {
+		s.swap(i, n)
+	}
+	s.tasks[n] = nil
+	s.tasks = s.tasks[:n]
+	v.heap = -1
+	if i < n {
+		s.fix(i)
+	}
+}
+
+func (s *serving) fix(i int) {
+	for i > 0 && s.before(i, (i-1)/2) {
+		s.swap(i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+	for {
+		c := 2*i + 1
+		if c >= len(s.tasks) {
+			return
+		}
+		if c+1 < len(s.tasks) && s.before(c+1, c) {
+			c++
+		}
+		if !s.before(c, i) {
+			return
+		}
+		s.swap(i, c)
+		i = c
+	}
+}

@@ -1,0 +1,130 @@
+package exchange
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/wire"
+)
+
+var (
+	wantStateNames    = [...]string{"Pending", "Waiting", "Receiving", "Done", "Failed", "Cancelled"}
+	sessionStateNames = [...]string{"Created", "Active", "Paused", "Completed", "Cancelled", "TimedOut"}
+	healthNames       = [...]string{
+		"Unknown", "Connected", "Healthy", "Slow", "BackedOff", "Probing", "Banned", "Gone",
+	}
+	classNames = [...]string{"Prefetch", "Normal", "High", "Urgent", "Critical"}
+)
+
+// String returns the state's name.
+func (s WantState) String() string { return nameOf(wantStateNames[:], int(s)) }
+
+// String returns the state's name.
+func (s SessionState) String() string { return nameOf(sessionStateNames[:], int(s)) }
+
+// String returns the state's name.
+func (h Health) String() string { return nameOf(healthNames[:], int(h)) }
+
+// String returns the class's name.
+func (c Class) String() string { return nameOf(classNames[:], int(c-Prefetch)) }
+
+func nameOf(names []string, i int) string {
+	if i >= 0 && i < len(names) {
+		return names[i]
+	}
+	return fmt.Sprintf("state %d", i)
+}
+
+// Namer gives short names to peers and CIDs when a [Ready] is printed. Either function may be nil.
+type Namer struct {
+	Peer func(dray.PeerID) string
+	CID  func(cid.Cid) string
+}
+
+func (n Namer) peer(p dray.PeerID) string {
+	if n.Peer != nil {
+		return n.Peer(p)
+	}
+	return p.Short()
+}
+
+func (n Namer) cid(c cid.Cid) string {
+	if n.CID != nil {
+		return n.CID(c)
+	}
+	return c.String()
+}
+
+// Format prints what a Ready asks for, one line per action, for traces and golden scripts.
+func (r *Ready) Format(n Namer) string {
+	var b strings.Builder
+	for _, s := range r.Sends {
+		fmt.Fprintf(&b, "send %s:%s\n", n.peer(s.Peer), formatMessage(s.Message, n))
+	}
+	for _, s := range r.Blocks {
+		fmt.Fprintf(&b, "block %s %s\n", n.peer(s.Peer), n.cid(s.CID))
+	}
+	for _, l := range r.Loads {
+		verb := "load"
+		if l.Stat {
+			verb = "stat"
+		}
+		fmt.Fprintf(&b, "%s %s for %s\n", verb, n.cid(l.CID), n.peer(l.Peer))
+	}
+	for _, s := range r.Stores {
+		fmt.Fprintf(&b, "store %s from %s\n", n.cid(s.Block.CID()), n.peer(s.Peer))
+	}
+	for _, d := range r.Delivers {
+		fmt.Fprintf(&b, "deliver %s to session %d", n.cid(d.CID), d.Session)
+		switch {
+		case d.Err != nil:
+			fmt.Fprintf(&b, ": %v", d.Err)
+		case d.Local:
+			b.WriteString(" (local)")
+		}
+		b.WriteByte('\n')
+	}
+	for _, f := range r.Finds {
+		fmt.Fprintf(&b, "find %s for session %d\n", n.cid(f.CID), f.Session)
+	}
+	for _, p := range r.Dials {
+		fmt.Fprintf(&b, "dial %s\n", n.peer(p))
+	}
+	for _, d := range r.Drops {
+		fmt.Fprintf(&b, "drop %s: %s\n", n.peer(d.Peer), d.Violation.What)
+	}
+	for _, s := range r.Sessions {
+		fmt.Fprintf(&b, "session %d %v: %d blocks, %d bytes\n", s.Session, s.State, s.Stats.Blocks, s.Stats.Bytes)
+	}
+	return b.String()
+}
+
+func formatMessage(m *wire.Message, n Namer) string {
+	var b strings.Builder
+	if m.Full {
+		b.WriteString(" full")
+	}
+	for _, w := range m.Wants {
+		switch {
+		case w.Cancel:
+			b.WriteString(" cancel ")
+		case w.Type == wire.WantHave:
+			b.WriteString(" want-have ")
+		default:
+			b.WriteString(" want-block ")
+		}
+		b.WriteString(n.cid(w.CID))
+	}
+	for _, p := range m.Presences {
+		if p.Have {
+			b.WriteString(" HAVE ")
+		} else {
+			b.WriteString(" DONT_HAVE ")
+		}
+		b.WriteString(n.cid(p.CID))
+	}
+	return b.String()
+}
