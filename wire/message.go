@@ -1,18 +1,21 @@
 // Package wire turns messages into bytes and back: Bitswap 1.2.0, 1.1.0, 1.0.0 and the bare legacy id. It is pure: no
 // goroutine, clock, lock, disk or socket, and it enforces every limit of the formats on the way in and on the way out.
 //
-// A message is read from a frame (an unsigned varint length, then that many bytes) by a [Decoder] whose results alias the
-// frame, so a block's bytes are never copied; it is written by [AppendHeader]-style functions that leave the payload to a
-// vectored write.
+// A frame is an unsigned varint length and then a message of that many bytes. [FrameReader] reads frames into buffers of the
+// caller's, and [Decode] reads a message out of one; the blocks alias the frame, so their bytes are never copied. On the
+// way out [AppendBlockHeader], [PutBlockHeader] and [AppendVectors] write what goes around a block and leave its bytes where
+// they are; [AppendMessage] writes a whole message and is meant for those without large blocks.
 //
 // # Terms
 //
 // A want asks for a block ([WantBlock]) or for whether the other side has it ([WantHave]). A presence answers a want with
 // HAVE or DONT_HAVE. A prefix is a CID without its digest: the receiver hashes the data to learn the CID.
+// To ignore an entry is to leave it out and count it in [Message.Ignored]: it is harmless, and nobody could have meant it.
 //
 // # What it does not do
 //
-// It does not hash, and it does not judge: whether a well-formed message was asked for is the engine's business.
+// It does not hash, it does not match blocks with wants or merge what a message says twice, and it does not judge:
+// whether a well-formed message was asked for is the engine's business.
 package wire
 
 import (
@@ -74,7 +77,7 @@ type Presence struct {
 	Have bool
 }
 
-// Message is one Bitswap message. The zero Message is empty and valid.
+// Message is one Bitswap message. The zero Message is empty and valid. It is not safe for concurrent use.
 type Message struct {
 	// Full says that Wants replaces all that was wanted before; otherwise Wants is a change.
 	Full bool
@@ -84,6 +87,30 @@ type Message struct {
 	Blocks []Block
 	// Presences answer wants.
 	Presences []Presence
-	// PendingBytes is how much the sender still has queued for the receiver.
+	// PendingBytes is how much the sender still has queued for the receiver after this message.
 	PendingBytes int32
+	// Ignored counts the entries, blocks and presences that [Decode] left out: identity CIDs, CIDs that are too long or
+	// use a hash that is not allowed, and kinds of want and presence that do not exist. Writing a message ignores it.
+	Ignored int
+}
+
+// keepItems is how many items a slice may have room for and still be kept by Reset: a few hundred kilobytes at most.
+const keepItems = 4096
+
+// Reset empties m for reuse. The slices keep their room unless one message made them very large, and hold on to no frame.
+func (m *Message) Reset() {
+	*m = Message{Wants: emptied(m.Wants), Blocks: emptied(m.Blocks), Presences: emptied(m.Presences)}
+}
+
+func emptied[T any](s []T) []T {
+	if cap(s) > keepItems {
+		return nil
+	}
+	clear(s)
+	return s[:0]
+}
+
+// Empty reports whether m says nothing. A full want list without entries says something: nothing is wanted any more.
+func (m *Message) Empty() bool {
+	return !m.Full && len(m.Wants) == 0 && len(m.Blocks) == 0 && len(m.Presences) == 0 && m.PendingBytes == 0
 }
