@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dray/transport"
+	"dray/transport/transporttest"
 )
 
 // TestMemoryTakesTheTimeOfTheLink moves 8 MiB over 25 ms and 100 MB/s: a round trip to connect, one way for the header,
@@ -49,5 +50,19 @@ func TestMemoryTakesTheTimeOfTheLink(t *testing.T) {
 		if d := <-got; d < want || d > want+time.Millisecond {
 			t.Errorf("took %v, the link needs %v", d, want)
 		}
+	})
+}
+
+func TestMemory(t *testing.T) {
+	transporttest.Run(t, func(t *testing.T) transporttest.Factory {
+		m := transport.NewMemory(transport.MemoryConfig{})
+		return func(t *testing.T) transport.Network { return m.NewHost() }
+	})
+}
+
+func TestMemoryWithDelay(t *testing.T) {
+	transporttest.Run(t, func(t *testing.T) transporttest.Factory {
+		m := transport.NewMemory(transport.MemoryConfig{Latency: time.Millisecond, Bandwidth: 400e6})
+		return func(t *testing.T) transport.Network { return m.NewHost() }
 	})
 }
