@@ -21,8 +21,8 @@ var (
 	ErrInvalid = errors.New("invalid block")
 	// ErrTooLarge means that a DAG has more entries, leaves or levels than the caller allowed.
 	ErrTooLarge = errors.New("too large")
-	// ErrIsDirectory means that a file was asked for and the CID names a directory.
-	ErrIsDirectory = errors.New("is a directory")
+	// ErrNotFile means that a file was asked for and the CID names a directory or a symlink.
+	ErrNotFile = errors.New("not a file")
 )
 
 // invalid returns an error wrapping ErrInvalid with the details.
