@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	bsmsg "github.com/ipfs/boxo/bitswap/message"
@@ -83,7 +82,11 @@ var benchMessages = []struct {
 		return &Message{Blocks: []Block{{rawSHA256, make([]byte, 256<<10)}}}
 	}},
 	{"1024 blocks of 1 KiB", func(testing.TB) *Message {
-		return &Message{Blocks: slices.Repeat([]Block{{rawSHA256, make([]byte, 1<<10)}}, 1024)}
+		m := &Message{}
+		for i := range 1024 {
+			m.Blocks = append(m.Blocks, Block{rawSHA256, bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 512)})
+		}
+		return m
 	}},
 	{"1 want", func(t testing.TB) *Message { return benchWants(t, 1) }},
 	{"1024 wants", func(t testing.TB) *Message { return benchWants(t, 1024) }},

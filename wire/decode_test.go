@@ -160,7 +160,8 @@ func TestDecodeIgnores(t *testing.T) {
 func TestDecodeEveryTruncation(t *testing.T) {
 	gs := goldens(t)
 	rich := unhex(t, gs[len(gs)-1].hex)[1:]
-	rich = append(rich, unhex(t, "0a55 0a26 0a22 %v0 1801 0a29 0a24 %b3 10ac02 1001 2228 0a24 %v1 1001 9206 03 616263 53 0801 54")...)
+	rich = append(rich, unhex(t, "0a55 0a26 0a22 %v0 1801 0a29 0a24 %b3 10ac02 1001 "+
+		"2228 0a24 %v1 1001 9206 03 616263 53 0801 54")...)
 	between := map[int]bool{0: true}
 	for at := 0; at < len(rich); between[at] = true {
 		_, _, n := protowire.ConsumeField(rich[at:])

@@ -176,6 +176,7 @@ func TestEncodeRefuses(t *testing.T) {
 	identity, _ := cid.Cast([]byte{1, 0x55, 0, 2, 'h', 'i'})
 	weak, _ := cid.Cast([]byte{1, 0x55, 0x22, 8, 1, 2, 3, 4, 5, 6, 7, 8})
 	v1 := goldenCID(t, "%v1")
+	wideCodec := cid.Prefix{Version: 1, Codec: 1 << 63, MhType: 0x12, MhLength: 32}
 	block := func(p cid.Prefix) Message { return Message{Blocks: []Block{{p, []byte("hi")}}} }
 	for _, test := range []struct {
 		name string
@@ -193,10 +194,10 @@ func TestEncodeRefuses(t *testing.T) {
 		{"presence of an identity, left out", V100, Message{Presences: []Presence{{CID: identity}}}, dray.ErrBadCID},
 		{"identity block", V120, block(cid.Prefix{Version: 1, Codec: cid.Raw, MhLength: 2}), dray.ErrBadCID},
 		{"block of a weak hash", V120, block(weak.Prefix()), dray.ErrBadCID},
-		{"block with the default length", V120, block(cid.Prefix{Version: 1, Codec: cid.Raw, MhType: 0x12, MhLength: -1}), dray.ErrBadCID},
+		{"block with the default length", V120, block(cid.Prefix{Version: 1, MhType: 0x12, MhLength: -1}), dray.ErrBadCID},
 		{"block of version 2", V120, block(cid.Prefix{Version: 2, Codec: cid.Raw, MhType: 0x12, MhLength: 32}), dray.ErrBadCID},
 		{"block of version 0, raw", V120, block(cid.Prefix{Codec: cid.Raw, MhType: 0x12, MhLength: 32}), dray.ErrBadCID},
-		{"block with a codec of 64 bits", V120, block(cid.Prefix{Version: 1, Codec: 1 << 63, MhType: 0x12, MhLength: 32}), dray.ErrBadCID},
+		{"block with a codec of 64 bits", V120, block(wideCodec), dray.ErrBadCID},
 		{"CIDv1 block for 1.0.0", V100, block(rawSHA256), dray.ErrBadCID},
 		{"CIDv1 block for legacy", Legacy, block(rawSHA256), dray.ErrBadCID},
 		{"block too big", V120, Message{Blocks: []Block{{rawSHA256, make([]byte, dray.MaxBlockSize+1)}}}, dray.ErrTooBig},

@@ -114,3 +114,12 @@ func emptied[T any](s []T) []T {
 func (m *Message) Empty() bool {
 	return !m.Full && len(m.Wants) == 0 && len(m.Blocks) == 0 && len(m.Presences) == 0 && m.PendingBytes == 0
 }
+
+// Clone returns a copy of m that shares nothing with it but the bytes of blocks.
+func (m *Message) Clone() *Message {
+	c := *m
+	c.Wants = append([]Entry(nil), m.Wants...)
+	c.Blocks = append([]Block(nil), m.Blocks...)
+	c.Presences = append([]Presence(nil), m.Presences...)
+	return &c
+}
