@@ -1,0 +1,173 @@
+package disk_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"dray"
+	"dray/store/disk"
+	"dray/store/storetest"
+)
+
+// testFile is a file made of leaves.
+type testFile struct {
+	path   string
+	leaves []dray.Block
+	data   []byte
+}
+
+func (f *testFile) offset(i int) int64 { return int64(i) * int64(f.leaves[0].Size()) }
+
+// makeLeaves returns n leaves of size bytes as a file that will lie at path.
+func makeLeaves(path string, seed uint64, n, size int) *testFile {
+	f := &testFile{path: path}
+	for i := range n {
+		b := storetest.Block(seed<<32|uint64(i), size)
+		f.leaves = append(f.leaves, b)
+		f.data = append(f.data, b.Data()...)
+	}
+	return f
+}
+
+// writeFile makes such a file, last written a minute ago.
+func writeFile(t *testing.T, path string, seed uint64, n, size int) *testFile {
+	t.Helper()
+	f := makeLeaves(path, seed, n, size)
+	f.write(t, time.Now().Add(-time.Minute))
+	return f
+}
+
+func (f *testFile) write(t *testing.T, mtime time.Time) {
+	t.Helper()
+	if err := os.WriteFile(f.path, f.data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(f.path, time.Time{}, mtime); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reference indexes the file where it lies.
+func (f *testFile) reference(t *testing.T, s *disk.Store) {
+	t.Helper()
+	r, err := s.Reference(t.Context(), f.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for i, b := range f.leaves {
+		if err := r.Index(b.CID(), nil, nil, f.offset(i), int64(b.Size())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantLeaf checks that s serves b.
+func wantLeaf(t *testing.T, s *disk.Store, b dray.Block) {
+	t.Helper()
+	got, err := s.GetRaw(t.Context(), b.CID(), nil)
+	if err != nil || !bytes.Equal(got, b.Data()) {
+		t.Errorf("GetRaw(%v): %d bytes, %v", b, len(got), err)
+	}
+	if n, err := s.Stat(t.Context(), b.CID()); err != nil || n != int64(b.Size()) {
+		t.Errorf("Stat(%v) = %d, %v", b, n, err)
+	}
+}
+
+func wantErr(t *testing.T, s *disk.Store, b dray.Block, want error) {
+	t.Helper()
+	if got, err := s.GetRaw(t.Context(), b.CID(), nil); !errors.Is(err, want) {
+		t.Errorf("GetRaw(%v): %d bytes, %v; want %v", b, len(got), err, want)
+	}
+}
+
+func TestReference(t *testing.T) {
+	dir := t.TempDir()
+	f := writeFile(t, filepath.Join(dir, "f"), 1, 10, 30_000)
+	home := filepath.Join(dir, "home")
+	s := open(t, disk.Config{Dir: home})
+	f.reference(t, s)
+	for _, b := range f.leaves {
+		wantLeaf(t, s, b)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, disk.Config{Dir: home})
+	for _, b := range f.leaves {
+		wantLeaf(t, s, b)
+	}
+	if err := s.Forget(t.Context(), f.path); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range f.leaves {
+		wantErr(t, s, b, dray.ErrNotFound)
+	}
+	if _, err := os.Stat(f.path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGrow(t *testing.T) {
+	dir := t.TempDir()
+	home := filepath.Join(dir, "home")
+	s := open(t, disk.Config{Dir: home})
+	f := makeLeaves(filepath.Join(dir, "f"), 1, 10, 300_000)
+	g, err := s.Grow(t.Context(), f.path, int64(len(f.data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range f.leaves {
+		if filled, err := g.Expect(b.CID(), f.offset(i), int64(b.Size())); filled || err != nil {
+			t.Fatal(filled, err)
+		}
+	}
+	for i := range f.leaves {
+		b := f.leaves[(i*3)%10]
+		if g.Has(b.CID()) {
+			t.Errorf("has %v already", b)
+		}
+		if err := s.Put(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		if !g.Has(b.CID()) || g.Missing() != 9-i {
+			t.Errorf("has not got %v; %d missing", b, g.Missing())
+		}
+		wantLeaf(t, s, b)
+		if i == 5 {
+			if err := g.Finish(t.Context()); !errors.Is(err, dray.ErrNotFound) {
+				t.Errorf("Finish of half a file: %v", err)
+			}
+		}
+	}
+	if _, err := os.Stat(f.path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is there before Finish: %v", err)
+	}
+	if err := g.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(f.path)
+	if err != nil || !bytes.Equal(got, f.data) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	if segs, _ := os.ReadDir(filepath.Join(home, "segments")); len(segs) != 0 {
+		t.Errorf("leaves went to segments: %v", segs)
+	}
+	for _, b := range f.leaves {
+		wantLeaf(t, s, b)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, disk.Config{Dir: home})
+	for _, b := range f.leaves {
+		wantLeaf(t, s, b)
+	}
+}

@@ -1,0 +1,539 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"dray"
+
+	"github.com/ipfs/go-cid"
+)
+
+// Growing is a destination file that is being fetched. It lies at its path with ".dray-part" after it until Finish. The
+// caller says with Expect where leaves go; [Store.Put] then writes such a leaf straight to its place, from where it is
+// served at once. Its methods are safe for concurrent use.
+type Growing struct {
+	s    *Store
+	id   uint64
+	path string // of the finished file
+	size int64
+	file *openFile // pinned
+
+	// resumed: the part file was there, so places may be recorded and bytes may be right.
+	resumed bool
+
+	// Guarded by Store.mu.
+	expect *expectations
+	ended  bool
+}
+
+// Grow begins, or continues, to fetch the file at path, which will have size bytes. It makes the part file, with disk
+// space behind it where that is cheap; it returns dray.ErrNoSpace, with numbers, when there is not enough. An existing
+// file at path is not touched before Finish replaces it; whether that is wanted is for the caller to ask first.
+func (s *Store) Grow(ctx context.Context, path string, size int64) (*Growing, error) {
+	if err := s.enter(); err != nil {
+		return nil, fail("grow", cid.Undef, err)
+	}
+	defer s.leave()
+	g, err := s.grow(ctx, path, size)
+	return g, fail("grow", cid.Undef, err)
+}
+
+func (s *Store) grow(ctx context.Context, path string, size int64) (*Growing, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if size < 0 {
+		return nil, fmt.Errorf("%s: negative size %d", path, size)
+	}
+	path, err := absolute(path)
+	if err != nil {
+		return nil, err
+	}
+	g := &Growing{s: s, path: path, size: size, expect: newExpectations()}
+	s.mu.Lock()
+	for _, other := range s.growings {
+		if other.path == path {
+			s.mu.Unlock()
+			return nil, fmt.Errorf("%s is being fetched already", path)
+		}
+	}
+	s.growings = append(s.growings, g)
+	s.mu.Unlock()
+	if err := g.open(); err != nil {
+		s.forgetGrowing(g)
+		return nil, err
+	}
+	return g, nil
+}
+
+func (s *Store) forgetGrowing(g *Growing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.ended = true
+	for i := range s.growings {
+		if s.growings[i] == g {
+			s.growings = append(s.growings[:i], s.growings[i+1:]...)
+			return
+		}
+	}
+}
+
+// open opens or makes the part file and its record.
+func (g *Growing) open() error {
+	s, part := g.s, partPath(g.path)
+	before, err := s.cfg.FS.Stat(part)
+	switch {
+	case err == nil:
+		g.resumed = true
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if free, err := s.cfg.FS.Free(filepath.Dir(part)); err == nil && free >= 0 && g.size-before.Allocated > free {
+		return noSpace(g.path, g.size-before.Allocated, free)
+	}
+	file, err := s.cfg.FS.Open(part, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	if err := g.record(file, part, before); err != nil {
+		file.Close()
+		if !g.resumed {
+			s.cfg.FS.Remove(part)
+		}
+		return err
+	}
+	return nil
+}
+
+func (g *Growing) record(file File, part string, before Identity) error {
+	s := g.s
+	if before.Size != g.size || !g.resumed {
+		if err := file.Reserve(g.size); err != nil {
+			return err
+		}
+	}
+	now, err := file.Identity()
+	if err != nil {
+		return err
+	}
+	if !g.resumed {
+		if err := s.cfg.FS.SyncDir(filepath.Dir(part)); err != nil {
+			return err
+		}
+	}
+	e := s.begin()
+	old, err := s.fileAt(part)
+	if err != nil {
+		e.abandon()
+		return err
+	}
+	rec := fileRecord{Path: g.path, Part: part, State: growing, Identity: now}
+	if old != 0 {
+		was, err := s.fileRecord(old)
+		if err != nil && !errors.Is(err, errGone) {
+			e.abandon()
+			return err
+		}
+		if err == nil && was.State == growing && was.Identity.Ino == now.Ino && was.Identity.Size == g.size {
+			g.id, rec = old, was
+		}
+	}
+	if g.id == 0 {
+		if g.id, err = s.newFileLocked(e.batch); err == nil {
+			err = putFileRecord(e.batch, g.id, &rec)
+		}
+		if err == nil {
+			err = e.batch.Delete(numKey(keyDropped, g.id), nil)
+		}
+		if err == nil && old != 0 {
+			err = s.doom(e.batch, old)
+		}
+		if err != nil {
+			e.abandon()
+			return err
+		}
+	} else {
+		old = 0
+	}
+	if err := e.finish(); err != nil {
+		return err
+	}
+	if old != 0 {
+		if err := s.dropFile(old); err != nil {
+			return err
+		}
+	}
+	// Readers may have the file open already; from now on it is the one that is open for writing.
+	s.files.remove(g.id)
+	f := s.files.insert(&openFile{id: g.id, file: file, rec: rec, pinned: 1})
+	s.files.release(f)
+	g.file = f
+	return nil
+}
+
+// Path returns where the file will be.
+func (g *Growing) Path() string { return g.path }
+
+// Resumed reports whether an earlier attempt left a part file, so that [Growing.Recover] may find something.
+func (g *Growing) Resumed() bool { return g.resumed }
+
+// Expect says that the content of leaf goes to offset, and is size bytes long. A leaf may go to several places. It
+// returns whether that place is known to be filled; then there is nothing to fetch for it.
+func (g *Growing) Expect(leaf cid.Cid, offset, size int64) (filled bool, err error) {
+	const op = "expect"
+	mh, err := hashOf(leaf)
+	if err != nil {
+		return false, err
+	}
+	if offset < 0 || size < 0 || size > dray.MaxBlockSize || offset+size > g.size {
+		return false, fail(op, leaf, fmt.Errorf("bytes %d to %d of %s, which has %d", offset, offset+size, g.path, g.size))
+	}
+	if err := g.s.enter(); err != nil {
+		return false, fail(op, leaf, err)
+	}
+	defer g.s.leave()
+	p := place{kind: inFile, id: g.id, off: offset}
+	if g.resumed {
+		if ok, err := g.recorded(mh, offset); ok || err != nil {
+			return ok, fail(op, leaf, err)
+		}
+	}
+	g.s.mu.Lock()
+	defer g.s.mu.Unlock()
+	if g.ended {
+		return false, fail(op, leaf, dray.ErrClosed)
+	}
+	var room [2]place
+	known := g.s.committing.find(g.s.pending.find(room[:0], mh), mh)
+	for i := range known {
+		if known[i].at(&p) {
+			return true, nil
+		}
+	}
+	framed := leaf.Type() != cid.Raw
+	g.expect.add(mh, spot{off: offset, size: int32(size), framed: framed})
+	return false, nil
+}
+
+// recorded reports whether the index says that mh lies at off.
+func (g *Growing) recorded(mh string, off int64) (same bool, err error) {
+	var room [17]byte
+	_, err = lookup(g.s.db, leafKey(room[:0], g.id, off), func(v []byte) error {
+		l, err := parseLeaf(v)
+		same = l.mh == mh
+		return err
+	})
+	return same, err
+}
+
+// Has reports whether every place that leaf was said to go to is filled. It is false for a leaf that was never expected.
+func (g *Growing) Has(leaf cid.Cid) bool {
+	mh, err := hashOf(leaf)
+	if err != nil || g.s.enter() != nil {
+		return false
+	}
+	defer g.s.leave()
+	g.s.mu.Lock()
+	_, lacking := g.expect.first(mh)
+	g.s.mu.Unlock()
+	if lacking {
+		return false
+	}
+	places, err := g.s.find(nil, mh)
+	for i := range places {
+		if places[i].kind == inFile && places[i].id == g.id {
+			return err == nil
+		}
+	}
+	return false
+}
+
+// Missing returns how many leaves were said to go somewhere and have not come.
+func (g *Growing) Missing() int {
+	g.s.mu.Lock()
+	defer g.s.mu.Unlock()
+	return g.expect.len()
+}
+
+// target is a place in a growing file that a leaf is to be written to.
+type target struct {
+	g *Growing
+	spot
+}
+
+// putLeaf writes a block to every place that growing files expect it at. It reports false when there is none.
+func (s *Store) putLeaf(mh string, b dray.Block) (done bool, err error) {
+	var room [4]target
+	targets := s.claim(room[:0], mh)
+	if len(targets) == 0 {
+		return false, nil
+	}
+	defer func() {
+		for _, t := range targets {
+			s.files.pin(t.g.file, -1)
+		}
+	}()
+	head, content, tail := []byte(nil), b.Data(), []byte(nil)
+	for _, t := range targets {
+		if int(t.size) == b.Size() || s.cfg.Split == nil {
+			continue
+		}
+		if head, content, tail, err = s.cfg.Split(b.CID(), b.Data()); err != nil {
+			return false, nil // no leaf after all: it is kept like any other block
+		}
+		break
+	}
+	if len(head) > maxFraming || len(tail) > maxFraming || len(head)+len(content)+len(tail) != b.Size() {
+		return false, nil
+	}
+	fits := targets[:0:0]
+	for _, t := range targets {
+		if int(t.size) != len(content) {
+			continue
+		}
+		if err := writeAt(t.g.file.file, content, t.off); err != nil {
+			return false, err
+		}
+		fits = append(fits, t)
+	}
+	return s.place(mh, fits, clone(head), clone(tail)), nil
+}
+
+// claim appends the places where growing files expect mh, and keeps their files open.
+func (s *Store) claim(dst []target, mh string) []target {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.growings {
+		if g.ended || g.file == nil {
+			continue
+		}
+		i, ok := g.expect.first(mh)
+		if !ok {
+			continue
+		}
+		for ; i >= 0; i = g.expect.spots[i].next {
+			s.files.pin(g.file, 1)
+			dst = append(dst, target{g, g.expect.spots[i]})
+		}
+	}
+	return dst
+}
+
+// place makes a leaf that was written to targets findable there. It reports false if none of them counts any more.
+func (s *Store) place(mh string, targets []target, head, tail []byte) (placed bool) {
+	s.mu.Lock()
+	first := s.pending.empty()
+	for _, t := range targets {
+		if t.g.ended {
+			continue
+		}
+		placed = true
+		// Another Put of the same block may have been faster.
+		if t.g.expect.remove(mh, t.off) {
+			p := place{kind: inFile, id: t.g.id, off: t.off, size: int64(t.size), head: head, tail: tail}
+			s.pending.add(mh, p)
+		}
+	}
+	look := first || s.fullLocked()
+	s.mu.Unlock()
+	if look {
+		s.wake()
+	}
+	return placed
+}
+
+// expectAgain puts a leaf whose bytes turned out to be lost back among those expected.
+func (s *Store) expectAgain(mh string, p *place) {
+	if p.kind != inFile {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.growings {
+		if g.id == p.id && !g.ended {
+			g.expect.add(mh, spot{off: p.off, size: int32(p.size), framed: len(p.head)+len(p.tail) > 0})
+		}
+	}
+}
+
+// Finish syncs the file, moves it to its path and makes it a referenced file like any other. It returns dray.ErrNotFound
+// when leaves are missing, and then the file goes on growing.
+func (g *Growing) Finish(ctx context.Context) error {
+	const op = "finish"
+	s := g.s
+	if err := s.enter(); err != nil {
+		return fail(op, cid.Undef, err)
+	}
+	defer s.leave()
+	s.mu.Lock()
+	ended, missing := g.ended, g.expect.len()
+	s.mu.Unlock()
+	switch {
+	case ended:
+		return fail(op, cid.Undef, dray.ErrClosed)
+	case missing > 0:
+		return fail(op, cid.Undef, fmt.Errorf("%w: %d leaves of %s", dray.ErrNotFound, missing, g.path))
+	}
+	if err := s.sync(ctx); err != nil {
+		return fail(op, cid.Undef, err)
+	}
+	return fail(op, cid.Undef, g.finish())
+}
+
+func (g *Growing) finish() error {
+	s := g.s
+	// A time in the past that nobody else would set: any later write gives the file another one.
+	if err := g.file.file.SetModTime(time.Now().Add(-3 * time.Second)); err != nil {
+		return err
+	}
+	if err := g.file.file.Sync(); err != nil {
+		return err
+	}
+	now, err := g.file.file.Identity()
+	if err != nil {
+		return changed(partPath(g.path), err)
+	}
+	if now.Size != g.size {
+		return changed(partPath(g.path), fmt.Errorf("%d bytes instead of %d", now.Size, g.size))
+	}
+	// The record says what is to become of the file before it is moved, so that a crash in between is put right.
+	rec, err := s.move(g, finishing, now)
+	if err != nil {
+		return err
+	}
+	if err := s.syncIndex(); err != nil {
+		return err
+	}
+	if err := s.cfg.FS.Rename(partPath(g.path), g.path); err != nil {
+		_, merr := s.move(g, growing, now)
+		return errors.Join(err, merr)
+	}
+	s.forgetGrowing(g)
+	// The moved file may be a little newer in its change time, and nothing else.
+	if err := s.cfg.FS.SyncDir(filepath.Dir(g.path)); err != nil {
+		return err
+	}
+	moved, err := g.file.file.Identity()
+	if err != nil {
+		return changed(g.path, err)
+	}
+	rec.State = standing
+	rec.Identity.CTime = moved.CTime
+	rec.Unsure = moved.Size != now.Size || moved.MTime != now.MTime
+	if err := s.standFinished(g.id, rec); err != nil {
+		return err
+	}
+	// It is opened again for reading, at its new path, when somebody reads it.
+	s.files.remove(g.id)
+	s.files.pin(g.file, -1)
+	return nil
+}
+
+// move records a new state of a growing file.
+func (s *Store) move(g *Growing, state fileState, now Identity) (fileRecord, error) {
+	e := s.begin()
+	rec, err := s.fileRecord(g.id)
+	if err == nil {
+		rec.State, rec.Identity = state, now
+		rec.Part = partPath(g.path)
+		err = putFileRecord(e.batch, g.id, &rec)
+	}
+	if err != nil {
+		e.abandon()
+		return rec, err
+	}
+	if err := e.finish(); err != nil {
+		return rec, err
+	}
+	return rec, nil
+}
+
+// standFinished records that a file has been moved to its path, in place of what was recorded for that path.
+func (s *Store) standFinished(id uint64, rec fileRecord) error {
+	part := rec.Part
+	rec.Part, rec.State = "", standing
+	e := s.begin()
+	old, err := s.fileAt(rec.Path)
+	if err == nil {
+		err = putFileRecord(e.batch, id, &rec)
+	}
+	if err == nil {
+		err = e.batch.Delete(append([]byte{keyPath}, part...), nil)
+	}
+	if err == nil && old != 0 && old != id {
+		err = s.doom(e.batch, old)
+	}
+	if err != nil {
+		e.abandon()
+		return err
+	}
+	if err := e.finish(); err != nil {
+		return err
+	}
+	if f := s.files.get(id); f != nil {
+		f.mu.Lock()
+		f.rec = rec
+		f.mu.Unlock()
+		s.files.release(f)
+	}
+	if old != 0 && old != id {
+		return s.dropFile(old)
+	}
+	return nil
+}
+
+// Close stops expecting leaves and leaves the part file for another Grow to continue. After Finish it does nothing.
+func (g *Growing) Close() error {
+	s := g.s
+	s.mu.Lock()
+	ended := g.ended
+	s.mu.Unlock()
+	if ended {
+		return nil
+	}
+	s.forgetGrowing(g)
+	s.files.pin(g.file, -1)
+	return nil
+}
+
+// Discard stops and removes the part file, and forgets the blocks that lie nowhere else.
+func (g *Growing) Discard() error {
+	const op = "discard"
+	s := g.s
+	if err := s.enter(); err != nil {
+		return fail(op, cid.Undef, err)
+	}
+	defer s.leave()
+	s.mu.Lock()
+	ended := g.ended
+	s.mu.Unlock()
+	if ended {
+		return fail(op, cid.Undef, dray.ErrClosed)
+	}
+	s.forgetGrowing(g)
+	s.dropPending(g.id)
+	err := s.forgetPath(partPath(g.path))
+	s.files.pin(g.file, -1)
+	return fail(op, cid.Undef, errors.Join(err, s.cfg.FS.Remove(partPath(g.path))))
+}
+
+// dropPending forgets what is pending in a file.
+func (s *Store) dropPending(id uint64) {
+	s.indexMu.Lock()
+	defer s.indexMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, set := range []*pendingSet{s.pending, s.committing} {
+		for i := range set.places {
+			if p := &set.places[i]; p.kind == inFile && p.id == id {
+				p.gone = true
+			}
+		}
+	}
+}
