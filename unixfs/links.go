@@ -114,30 +114,20 @@ func NewSweep(maxBlocks int, roots ...cid.Cid) *Sweep {
 	}
 	s := &Sweep{seen: make(map[cid.Cid]struct{}), out: make(map[cid.Cid]struct{}), maxBlock: maxBlocks}
 	s.push(roots)
+	s.settle()
 	return s
 }
 
 // Need appends to dst the CIDs of up to n blocks that have not been asked for yet. Blocks that are inside their own CIDs
 // are never asked for.
 func (s *Sweep) Need(dst []cid.Cid, n int) []cid.Cid {
-	for n > 0 && len(s.stack) > 0 && s.err == nil {
+	for ; n > 0 && len(s.stack) > 0 && s.err == nil; n-- {
 		c := s.stack[len(s.stack)-1]
 		s.stack = s.stack[:len(s.stack)-1]
-		if _, seen := s.seen[c]; seen {
-			continue
-		}
-		if len(s.seen) >= s.maxBlock {
-			s.err = at("sweep", c, ErrTooLarge)
-			break
-		}
 		s.seen[c] = struct{}{}
-		if b, ok := identityBlock(c); ok {
-			s.open(b)
-			continue
-		}
 		s.out[c] = struct{}{}
 		dst = append(dst, c)
-		n--
+		s.settle()
 	}
 	return dst
 }
@@ -150,6 +140,7 @@ func (s *Sweep) Feed(b dray.Block) error {
 	}
 	delete(s.out, b.CID())
 	s.open(b)
+	s.settle()
 	return s.err
 }
 
@@ -158,6 +149,27 @@ func (s *Sweep) Err() error { return s.err }
 
 // Done reports whether everything was fed.
 func (s *Sweep) Done() bool { return s.err == nil && len(s.stack) == 0 && len(s.out) == 0 }
+
+// settle removes from the top of the stack what need not be asked for, so that what is then on top must be.
+func (s *Sweep) settle() {
+	for len(s.stack) > 0 && s.err == nil {
+		c := s.stack[len(s.stack)-1]
+		_, seen := s.seen[c]
+		if !seen && len(s.seen) >= s.maxBlock {
+			s.err = at("sweep", c, ErrTooLarge)
+			return
+		}
+		b, inside := identityBlock(c)
+		if !seen && !inside {
+			return
+		}
+		s.stack = s.stack[:len(s.stack)-1]
+		if !seen {
+			s.seen[c] = struct{}{}
+			s.open(b)
+		}
+	}
+}
 
 func (s *Sweep) open(b dray.Block) {
 	links, err := Links(b)
