@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"sort"
+	"strings"
+	"syscall"
+)
+
+// roles are what this program can be when it starts itself again with a first argument "role=NAME". Each gets the
+// arguments behind that.
+var roles = map[string]func(ctx context.Context, args []string) error{
+	"link":        runLink,
+	"boxo-add":    runBoxoAdd,
+	"boxo-serve":  runBoxoServe,
+	"boxo-get":    runBoxoGet,
+	"ideal-serve": runIdealServe,
+	"ideal-get":   runIdealGet,
+	"hash":        runHash,
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		if name, ok := strings.CutPrefix(args[0], "role="); ok {
+			role, ok := roles[name]
+			if !ok {
+				names := make([]string, 0, len(roles))
+				for n := range roles {
+					names = append(names, n)
+				}
+				sort.Strings(names)
+				return fmt.Errorf("no role %q; there are %s", name, strings.Join(names, ", "))
+			}
+			if err := role(ctx, args[1:]); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		}
+	}
+	return runSuite(ctx, args)
+}
