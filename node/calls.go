@@ -1,0 +1,133 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/exchange"
+	"dray/transport"
+)
+
+const (
+	callFirst   = 500 * time.Millisecond // before a second attempt to reach a peer that the caller named
+	callMax     = 15 * time.Second
+	giveUpAfter = 3 * time.Second // nobody has it: how long to wait for somebody who does
+)
+
+// Unreached is a peer that could not be dialled.
+type Unreached struct {
+	// Peer is who.
+	Peer transport.Peer
+	// Err is why.
+	Err error
+}
+
+// calls keeps dialling the peers that a caller named, for as long as its request lasts.
+type calls struct {
+	n      *Node
+	peers  []transport.Peer
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	failed map[dray.PeerID]error
+}
+
+func idsOf(peers []transport.Peer) []dray.PeerID {
+	var ids []dray.PeerID
+	for _, p := range peers {
+		ids = append(ids, p.ID)
+	}
+	return ids
+}
+
+func (n *Node) call(peers []transport.Peer) *calls {
+	c := &calls{n: n, peers: peers, failed: make(map[dray.PeerID]error)}
+	c.ctx, c.cancel = context.WithCancel(n.ctx)
+	if n.net == nil {
+		return c
+	}
+	for _, p := range peers {
+		if p.ID != n.net.Self() {
+			c.wg.Go(func() { c.keep(p) })
+		}
+	}
+	return c
+}
+
+// keep connects to a peer, and again when the connection is lost.
+func (c *calls) keep(p transport.Peer) {
+	wait := callFirst
+	for c.ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(c.ctx, openTimeout)
+		_, err := c.n.net.Dial(ctx, p.ID, p.Addrs)
+		cancel()
+		c.mu.Lock()
+		if err != nil {
+			c.failed[p.ID] = err
+			wait = min(2*wait, callMax)
+		} else {
+			delete(c.failed, p.ID)
+			wait = callFirst
+		}
+		c.mu.Unlock()
+		t := time.NewTimer(wait)
+		select {
+		case <-c.ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+// unreached returns the peers whose last dial failed, in the order in which they were named.
+func (c *calls) unreached() []Unreached {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []Unreached
+	for _, p := range c.peers {
+		if err := c.failed[p.ID]; err != nil {
+			out = append(out, Unreached{Peer: p, Err: err})
+		}
+	}
+	return out
+}
+
+func (c *calls) close() {
+	c.cancel()
+	c.wg.Wait()
+}
+
+// hopeless returns an error when there is nobody who could still deliver: all that were named are unreachable, or all that
+// are connected say that they do not have it and nobody else is being looked for.
+func (n *Node) hopeless(root cid.Cid, named int, waits []exchange.Wait, unreached []Unreached) error {
+	if n.cfg.Finder != nil {
+		return nil
+	}
+	if len(waits) == 0 && named > 0 && len(unreached) == named {
+		errs := []error{dray.ErrUnreachable}
+		for _, u := range unreached {
+			errs = append(errs, fmt.Errorf("%v: %w", u.Peer.ID, u.Err))
+		}
+		return &dray.Error{Op: "get", CID: root, Err: errors.Join(errs...)}
+	}
+	for _, w := range waits {
+		if !w.Lacks || w.Asked > 0 {
+			return nil
+		}
+	}
+	if len(unreached) > 0 || len(waits) == 0 {
+		return nil
+	}
+	return &dray.Error{
+		Op: "get", CID: root,
+		Err: fmt.Errorf("%w: asked %d peers, none of them has it", dray.ErrNotFound, len(waits)),
+	}
+}

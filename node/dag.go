@@ -1,0 +1,167 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/exchange"
+	"dray/transport"
+	"dray/unixfs"
+)
+
+const (
+	sweepAhead = 4096    // blocks of a DAG wanted at a time
+	sweepMax   = 1 << 28 // blocks of one DAG
+)
+
+// DAGConfig says which blocks to bring. Root is required.
+type DAGConfig struct {
+	// Root is where the DAG begins.
+	Root cid.Cid
+	// Peers are expected to have it, and are dialled.
+	Peers []transport.Peer
+	// Only says that no other peer may be asked.
+	Only bool
+	// Class is the urgency.
+	Class exchange.Class
+	// Each, if set, is called with every block, parents before children, on the calling goroutine. An error ends the
+	// fetch. The block may be kept.
+	Each func(dray.Block) error
+}
+
+// FetchDAG brings every block under a root into the store, whatever its codec (raw, dag-pb, dag-cbor, dag-json). Errors are
+// those of [Node.Fetch].
+func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
+	if err := dray.CheckCID(cfg.Root); err != nil {
+		return err
+	}
+	d := &dagFetch{n: n, cfg: cfg, got: make(chan exchange.Deliver, sweepAhead), start: time.Now()}
+	d.sweep = unixfs.NewSweep(sweepMax, cfg.Root)
+	n.ask(func() {
+		d.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
+			Peers: idsOf(cfg.Peers), Only: cfg.Only, Class: cfg.Class,
+		})
+		n.sinks[d.id] = &sink{
+			take: func(x exchange.Deliver) bool { d.got <- x; return true }, // has room: no more than that are wanted
+			end:  func(error) {},
+		}
+	})
+	d.calls = n.call(cfg.Peers)
+	defer func() {
+		d.calls.close()
+		n.ask(func() {
+			delete(n.sinks, d.id)
+			n.engine.CancelSession(n.now(), d.id)
+		})
+	}()
+	return d.run(ctx)
+}
+
+// dagFetch is one call of FetchDAG. It belongs to the calling goroutine.
+type dagFetch struct {
+	n     *Node
+	cfg   DAGConfig
+	id    exchange.SessionID
+	sweep *unixfs.Sweep
+	got   chan exchange.Deliver
+	out   int
+	calls *calls
+	start time.Time
+}
+
+func (d *dagFetch) run(ctx context.Context) error {
+	tick := time.NewTicker(progressGap)
+	defer tick.Stop()
+	for {
+		if err := d.advance(ctx); err != nil {
+			return err
+		}
+		if d.out == 0 {
+			return nil
+		}
+		select {
+		case x := <-d.got:
+			d.out--
+			if err := d.delivered(ctx, x); err != nil {
+				return err
+			}
+		case <-tick.C:
+			if err := d.hopeless(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return &dray.Error{Op: "get", CID: d.cfg.Root, Err: ctxError(ctx)}
+		case <-d.n.done:
+			return &dray.Error{Op: "get", CID: d.cfg.Root, Err: dray.ErrClosed}
+		}
+	}
+}
+
+// advance takes what the store has and wants the rest, as far as the bound allows.
+func (d *dagFetch) advance(ctx context.Context) error {
+	for d.out < sweepAhead {
+		need := d.sweep.Need(nil, sweepAhead-d.out)
+		if err := d.sweep.Err(); err != nil {
+			return err
+		}
+		if len(need) == 0 {
+			return nil
+		}
+		var missing []cid.Cid
+		for _, c := range need {
+			b, err := d.n.store.Get(ctx, c)
+			switch {
+			case err == nil:
+				if err := d.feed(b); err != nil {
+					return err
+				}
+			case isMissing(err) && d.n.net != nil:
+				missing = append(missing, c)
+			default:
+				return err
+			}
+		}
+		d.out += len(missing)
+		d.n.do(func() {
+			for _, c := range missing {
+				d.n.engine.Want(d.n.now(), d.id, c, exchange.WantOptions{})
+			}
+		})
+	}
+	return nil
+}
+
+func (d *dagFetch) feed(b dray.Block) error {
+	if d.cfg.Each != nil {
+		if err := d.cfg.Each(b); err != nil {
+			return err
+		}
+	}
+	return d.sweep.Feed(b)
+}
+
+func (d *dagFetch) delivered(ctx context.Context, x exchange.Deliver) error {
+	switch {
+	case x.Err != nil:
+		return &dray.Error{Op: "get", CID: x.CID, Peer: x.Peer, Err: x.Err}
+	case x.Local:
+		b, err := d.n.store.Get(ctx, x.CID)
+		if err != nil {
+			return err
+		}
+		return d.feed(b)
+	}
+	return d.feed(x.Block)
+}
+
+func (d *dagFetch) hopeless() error {
+	if time.Since(d.start) < giveUpAfter {
+		return nil
+	}
+	var waits []exchange.Wait
+	d.n.ask(func() { waits = d.n.engine.Waits(d.id) })
+	return d.n.hopeless(d.cfg.Root, len(d.cfg.Peers), waits, d.calls.unreached())
+}

@@ -1,0 +1,485 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/exchange"
+	"dray/transport"
+	"dray/unixfs"
+)
+
+// The way of a fetched file, from the call to the last sync:
+//
+//  1. The skeleton is wanted first, at High class; package unixfs turns each of its blocks into entries and leaves.
+//  2. Each file is grown at its destination (dray.Growing), and each leaf expected at its place there, as it becomes known.
+//  3. Leaves that are there already, from an earlier attempt or in another file, are not wanted; the others are, within a
+//     look-ahead in bytes.
+//  4. The store writes a verified leaf to its place before the session hears of it.
+//  5. A file whose leaves are all there is finished: synced and moved to its name.
+
+const (
+	aheadBytes  = 96 << 20 // leaves wanted and not delivered
+	aheadWants  = 8192
+	aheadBlocks = 1024 // skeleton blocks wanted at a time
+	progressGap = 200 * time.Millisecond
+	finishers   = 4 // files that are synced and renamed at a time
+)
+
+// FetchConfig says what to fetch and how. Root is required.
+type FetchConfig struct {
+	// Root is the file, directory or symlink to fetch.
+	Root cid.Cid
+	// Path is where it goes. If empty, it is only brought into the store.
+	Path string
+	// Peers are expected to have it, and are dialled.
+	Peers []transport.Peer
+	// Only says that no other peer may be asked.
+	Only bool
+	// Order is how leaves are chosen. The default suits one reader; exchange.Rarest suits many hosts that fetch the same.
+	Order exchange.Order
+	// Class is the urgency.
+	Class exchange.Class
+	// Progress, if set, is called a few times a second and once at the end, on the goroutine that called Fetch.
+	Progress func(Progress)
+}
+
+// Progress is how far a fetch is.
+type Progress struct {
+	// Root is what is fetched.
+	Root cid.Cid
+	// Total is the number of bytes of all files known so far; it is final once Walked is true.
+	Total int64
+	// Walked says that the whole skeleton is there.
+	Walked bool
+	// Done is how many of them are in place, of which Reused were here before and Fetched came from peers.
+	Done, Reused, Fetched int64
+	// Leaves counts leaves in place; Files counts files finished.
+	Leaves, Files int
+	// Rate is the recent speed in bytes a second.
+	Rate float64
+	// Elapsed is the time since the call.
+	Elapsed time.Duration
+	// Sources says which peer gave how much.
+	Sources []Source
+	// Duplicates is the number of bytes that came twice.
+	Duplicates int64
+	// Waiting is what each peer is expected to deliver.
+	Waiting []exchange.Wait
+	// Unreached names the peers that could not be dialled yet, and why.
+	Unreached []Unreached
+}
+
+// Source is one peer's part in a fetch.
+type Source struct {
+	// Peer is who.
+	Peer dray.PeerID
+	// Protocol is what it speaks.
+	Protocol string
+	// Bytes is how much it gave, skeleton included.
+	Bytes int64
+}
+
+// Fetch brings the file or directory under a root to a path, from the store where it has it and from peers otherwise. An
+// interrupted Fetch continues when it is called again with the same root and path. The error is ctx's, or wraps
+// [dray.ErrNotFound] when everybody asked says that they do not have it, [dray.ErrUnreachable] when nobody could be asked,
+// or comes from the store. It returns the final progress in any case.
+func (n *Node) Fetch(ctx context.Context, cfg FetchConfig) (Progress, error) {
+	if err := dray.CheckCID(cfg.Root); err != nil {
+		return Progress{}, err
+	}
+	f := newFetch(n, cfg)
+	defer f.close()
+	err := f.run(ctx)
+	if err == nil {
+		err = f.finishAll(ctx)
+	}
+	f.report(true)
+	return f.progress, err
+}
+
+// delivery is what the loop tells a fetch.
+type delivery struct {
+	cid   cid.Cid
+	block dray.Block // for skeleton blocks
+	peer  dray.PeerID
+	size  int64
+	short bool // a leaf that does not hold what its parent says
+	err   error
+}
+
+// fetch is one call of Node.Fetch. It belongs to the calling goroutine, save for what is said to belong to the loop.
+type fetch struct {
+	n    *Node
+	cfg  FetchConfig
+	walk *unixfs.Walk
+	id   exchange.SessionID
+	got  chan delivery // room for every want that may be out
+
+	tree  *tree
+	next  int                      // the first leaf of the manifest that was not looked at
+	out   map[cid.Cid]*wantedLeaf  // leaves wanted
+	bones map[cid.Cid]struct{}     // skeleton blocks wanted
+	bytes int64                    // of leaves wanted
+	need  []cid.Cid                // reused
+	leafs map[cid.Cid]expectedLeaf // owned by loop: what a delivered leaf must look like
+
+	start    time.Time
+	progress Progress
+	sources  map[dray.PeerID]*Source
+	lastAt   time.Time
+	lastDone int64
+	dups     int64
+
+	calls *calls
+}
+
+type wantedLeaf struct {
+	size  int64
+	files []*treeFile // one for each place
+}
+
+type expectedLeaf struct{ size int64 }
+
+func newFetch(n *Node, cfg FetchConfig) *fetch {
+	f := &fetch{
+		n: n, cfg: cfg, walk: unixfs.NewWalk(cfg.Root, unixfs.WalkConfig{Ahead: aheadBlocks}),
+		got: make(chan delivery, aheadWants+aheadBlocks+16),
+		out: make(map[cid.Cid]*wantedLeaf), bones: make(map[cid.Cid]struct{}), leafs: make(map[cid.Cid]expectedLeaf),
+		start: time.Now(), sources: make(map[dray.PeerID]*Source),
+	}
+	f.lastAt = f.start
+	f.progress.Root = cfg.Root
+	f.tree = newTree(n, cfg.Path)
+	n.ask(func() {
+		f.dups = n.engine.Totals().DuplicateBytes
+		f.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
+			Peers: idsOf(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Order: cfg.Order,
+		})
+		n.sinks[f.id] = &sink{take: f.take, end: func(error) {}}
+	})
+	f.calls = n.call(cfg.Peers)
+	return f
+}
+
+func (f *fetch) close() {
+	f.n.ask(func() {
+		delete(f.n.sinks, f.id)
+		f.n.engine.CancelSession(f.n.now(), f.id)
+	})
+	f.calls.close()
+	f.tree.close()
+}
+
+// take runs on the loop. The channel has room for every want that may be out, so sending never waits.
+func (f *fetch) take(d exchange.Deliver) bool {
+	e := delivery{cid: d.CID, peer: d.Peer, size: int64(d.Block.Size()), err: d.Err}
+	x, leaf := f.leafs[d.CID]
+	delete(f.leafs, d.CID)
+	if leaf {
+		e.short = d.Err == nil && !d.Local && !holds(d.Block, x.size)
+	} else {
+		e.block = d.Block
+	}
+	f.got <- e
+	return !leaf
+}
+
+// holds reports whether a leaf block carries size bytes of content.
+func holds(b dray.Block, size int64) bool {
+	_, content, _, err := unixfs.SplitLeaf(b.CID(), b.Data())
+	return err == nil && int64(len(content)) == size
+}
+
+func (f *fetch) run(ctx context.Context) error {
+	tick := time.NewTicker(progressGap)
+	defer tick.Stop()
+	for {
+		if err := f.advance(ctx); err != nil {
+			return err
+		}
+		if f.walk.Done() && f.next == f.walk.Manifest().Len() && len(f.out) == 0 && f.tree.next == len(f.walk.Entries()) {
+			return nil
+		}
+		select {
+		case d := <-f.got:
+			if err := f.delivered(ctx, d); err != nil {
+				return err
+			}
+			for more := true; more; {
+				select {
+				case d := <-f.got:
+					if err := f.delivered(ctx, d); err != nil {
+						return err
+					}
+				default:
+					more = false
+				}
+			}
+		case <-tick.C:
+			f.report(false)
+			if err := f.hopeless(); err != nil {
+				return err
+			}
+		case err := <-f.tree.failed:
+			return err
+		case <-ctx.Done():
+			return &dray.Error{Op: "get", CID: f.cfg.Root, Err: ctxError(ctx)}
+		case <-f.n.done:
+			return &dray.Error{Op: "get", CID: f.cfg.Root, Err: dray.ErrClosed}
+		}
+	}
+}
+
+// advance wants what has become known, within the look-ahead.
+func (f *fetch) advance(ctx context.Context) error {
+	for {
+		f.need = f.walk.Need(f.need[:0])
+		if err := f.walk.Err(); err != nil {
+			return err
+		}
+		if len(f.need) == 0 {
+			break
+		}
+		fed := false
+		for _, c := range f.need {
+			b, err := f.n.store.Get(ctx, c)
+			switch {
+			case err == nil:
+				if err := f.walk.Feed(b); err != nil {
+					return err
+				}
+				fed = true
+			case isMissing(err):
+				if err := f.wantBone(ctx, c); err != nil {
+					return err
+				}
+			default:
+				return err
+			}
+		}
+		if !fed {
+			break
+		}
+	}
+	if err := f.tree.enter(ctx, f.walk.Entries(), f.walk.Done()); err != nil {
+		return err
+	}
+	return f.wantLeaves(ctx)
+}
+
+func (f *fetch) offline(c cid.Cid) error {
+	if f.n.net == nil {
+		return &dray.Error{Op: "get", CID: c, Err: fmt.Errorf("%w: not in the store, and the node is offline", dray.ErrNotFound)}
+	}
+	return nil
+}
+
+func (f *fetch) wantBone(_ context.Context, c cid.Cid) error {
+	if err := f.offline(c); err != nil {
+		return err
+	}
+	if _, twice := f.bones[c]; twice {
+		return nil
+	}
+	f.bones[c] = struct{}{}
+	f.n.do(func() {
+		f.n.engine.Want(f.n.now(), f.id, c, exchange.WantOptions{Class: max(f.cfg.Class, exchange.High)})
+	})
+	return nil
+}
+
+// wantLeaves goes through the leaves that have become known, as far as the look-ahead allows.
+func (f *fetch) wantLeaves(ctx context.Context) error {
+	type ask struct {
+		c     cid.Cid
+		size  int64
+		order uint64
+	}
+	var asks []ask
+	man := f.walk.Manifest()
+	entries := f.walk.Entries()
+	for f.next < man.Len() && f.bytes < aheadBytes && len(f.out) < aheadWants {
+		i := f.next
+		leaf := man.Leaf(i)
+		offset, size := man.Extent(i)
+		k := f.walk.FileOf(i)
+		file := f.tree.files[k]
+		if file == nil {
+			return fmt.Errorf("node: leaf %d of %v belongs to no file", i, f.cfg.Root)
+		}
+		filled, err := file.expect(leaf, offset-entries[k].Offset, size)
+		if err != nil {
+			return err
+		}
+		f.next++
+		if filled {
+			f.inPlace(file, size, true)
+			continue
+		}
+		if w := f.out[leaf]; w != nil {
+			w.files = append(w.files, file)
+			continue
+		}
+		here, err := f.copyLocal(ctx, file, leaf, size)
+		if err != nil {
+			return err
+		}
+		if here {
+			f.inPlace(file, size, true)
+			continue
+		}
+		if err := f.offline(leaf); err != nil {
+			return err
+		}
+		f.out[leaf] = &wantedLeaf{size: size, files: []*treeFile{file}}
+		f.bytes += size
+		asks = append(asks, ask{leaf, size, uint64(i)})
+	}
+	if len(asks) > 0 {
+		f.n.do(func() {
+			for _, a := range asks {
+				f.leafs[a.c] = expectedLeaf{a.size}
+				f.n.engine.Want(f.n.now(), f.id, a.c, exchange.WantOptions{Order: a.order, Size: a.size})
+			}
+		})
+	}
+	return nil
+}
+
+// copyLocal puts a leaf that the store holds elsewhere into its place, and reports whether it did.
+func (f *fetch) copyLocal(ctx context.Context, file *treeFile, leaf cid.Cid, size int64) (bool, error) {
+	if file.grow == nil {
+		_, err := f.n.store.Stat(ctx, leaf)
+		return err == nil, nil
+	}
+	if _, err := f.n.store.Stat(ctx, leaf); err != nil {
+		return false, nil
+	}
+	b, err := f.n.store.Get(ctx, leaf)
+	if err != nil {
+		if isMissing(err) {
+			return false, nil
+		}
+		return false, err
+	}
+	if !holds(b, size) {
+		return false, f.refute(leaf)
+	}
+	return true, f.n.store.Put(ctx, b)
+}
+
+func (f *fetch) refute(leaf cid.Cid) error {
+	if err := f.walk.Refute(leaf); err != nil {
+		return err
+	}
+	f.next = 0
+	f.tree.restart()
+	f.progress.Done, f.progress.Reused, f.progress.Leaves = 0, 0, 0
+	return nil
+}
+
+// delivered files one answer.
+func (f *fetch) delivered(ctx context.Context, d delivery) error {
+	if d.err != nil {
+		return &dray.Error{Op: "get", CID: d.cid, Peer: d.peer, Err: d.err}
+	}
+	if d.peer != "" {
+		s := f.sources[d.peer]
+		if s == nil {
+			s = &Source{Peer: d.peer}
+			f.sources[d.peer] = s
+		}
+		s.Bytes += d.size
+		f.progress.Fetched += d.size
+	}
+	if _, bone := f.bones[d.cid]; bone {
+		delete(f.bones, d.cid)
+		b := d.block
+		if b.Size() == 0 {
+			var err error
+			if b, err = f.n.store.Get(ctx, d.cid); err != nil {
+				return err
+			}
+		}
+		return f.walk.Feed(b)
+	}
+	w := f.out[d.cid]
+	if w == nil {
+		return nil
+	}
+	delete(f.out, d.cid)
+	f.bytes -= w.size
+	if d.short {
+		return f.refute(d.cid)
+	}
+	for _, file := range w.files {
+		f.inPlace(file, w.size, false)
+	}
+	return nil
+}
+
+func (f *fetch) inPlace(file *treeFile, size int64, reused bool) {
+	f.progress.Done += size
+	f.progress.Leaves++
+	if reused {
+		f.progress.Reused += size
+	}
+	file.left--
+	f.tree.settle(file)
+}
+
+func (f *fetch) finishAll(ctx context.Context) error {
+	f.report(false)
+	return f.tree.finish(ctx)
+}
+
+// report brings the progress up to date and shows it.
+func (f *fetch) report(last bool) {
+	p := &f.progress
+	now := time.Now()
+	if d := now.Sub(f.lastAt); d >= progressGap/2 {
+		rate := float64(p.Done-p.Reused-f.lastDone) / d.Seconds()
+		if p.Rate == 0 {
+			p.Rate = rate
+		} else {
+			p.Rate += 0.3 * (rate - p.Rate)
+		}
+		f.lastAt, f.lastDone = now, p.Done-p.Reused
+	}
+	p.Elapsed = now.Sub(f.start)
+	p.Total, p.Walked = f.walk.Manifest().Size(), f.walk.Done()
+	p.Files = int(f.tree.finished.Load())
+	p.Sources = p.Sources[:0:0]
+	f.n.ask(func() {
+		p.Duplicates = f.n.engine.Totals().DuplicateBytes - f.dups
+		p.Waiting = f.n.engine.Waits(f.id)
+		for _, s := range f.sources {
+			if l := f.n.links[s.Peer]; l != nil {
+				s.Protocol = l.protocolName()
+			}
+		}
+	})
+	for _, s := range f.sources {
+		p.Sources = append(p.Sources, *s)
+	}
+	sortSources(p.Sources)
+	p.Unreached = f.calls.unreached()
+	if f.cfg.Progress != nil {
+		f.cfg.Progress(*p)
+	}
+}
+
+// hopeless gives up when there is nobody who could still deliver: all that were named are unreachable, or all that are
+// connected say that they do not have it and nobody else is being looked for.
+func (f *fetch) hopeless() error {
+	p := &f.progress
+	if p.Elapsed < giveUpAfter || len(f.out)+len(f.bones) == 0 {
+		return nil
+	}
+	return f.n.hopeless(f.cfg.Root, len(f.cfg.Peers), p.Waiting, p.Unreached)
+}

@@ -1,0 +1,385 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/exchange"
+	"dray/transport"
+	"dray/wire"
+)
+
+const (
+	openTimeout  = 30 * time.Second
+	writeTimeout = 2 * time.Minute // for one message; a peer that takes none for so long is disconnected
+	batchBytes   = 64 << 10        // small blocks are sent together up to this size
+	blockQueue   = 2048            // twice what the engine keeps of a peer's wants: pushing never waits
+)
+
+// link is one connected peer: what is written to it and the streams that it opened. Owned by loop, save for its
+// goroutines, which own what they are handed.
+type link struct {
+	n        *Node
+	peer     dray.PeerID
+	conn     transport.Conn
+	control  chan *wire.Message // one slot: the engine has one message under way
+	blocks   chan outBlock      // bounded by what the engine keeps of the peer's wants
+	ctx      context.Context
+	cancel   context.CancelFunc
+	version  wire.Version // what the peer speaks; 0 until known
+	readers  map[*reader]struct{}
+	writing  []transport.Stream // opened by us
+	any      bool               // the preferred version was refused: offer all
+	heard    atomic.Uint32      // the version that the peer used towards us, or 0
+	failures int                // in a row
+}
+
+// outBlock is a block to write: wire.MaxBlockHeader bytes of room, then its bytes.
+type outBlock struct {
+	cid   cid.Cid
+	frame []byte
+}
+
+func protocols() []transport.Protocol {
+	var out []transport.Protocol
+	for _, id := range wire.Protocols() {
+		out = append(out, transport.Protocol(id))
+	}
+	return out
+}
+
+func capsOf(v wire.Version) exchange.Caps {
+	return exchange.Caps{Protocol: v.Protocol(), Haves: v.Haves()}
+}
+
+// peerUp and peerDown are called by the network.
+func (n *Node) peerUp(conn transport.Conn) { n.do(func() { n.openLink(conn) }) }
+
+func (n *Node) peerDown(id dray.PeerID) {
+	n.do(func() {
+		if l := n.links[id]; l != nil {
+			n.removeLink(l)
+		}
+	})
+}
+
+func (n *Node) openLink(conn transport.Conn) { n.openLinkAs(conn, false, 0) }
+
+func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
+	id := conn.Peer()
+	if reason, banned := n.engine.Banned(n.now(), id); banned {
+		n.cfg.Log.Debug("refusing a banned peer", "peer", id, "reason", reason)
+		n.wg.Go(func() { conn.Close() })
+		return
+	}
+	if n.links[id] != nil {
+		return
+	}
+	l := &link{
+		n: n, peer: id, conn: conn,
+		control: make(chan *wire.Message, 1),
+		blocks:  make(chan outBlock, blockQueue),
+		readers: make(map[*reader]struct{}),
+		any:     anyVersion, failures: failures,
+	}
+	l.ctx, l.cancel = context.WithCancel(n.ctx)
+	n.links[id] = l
+	n.wg.Go(l.writeControl)
+	for range n.cfg.Streams {
+		n.wg.Go(l.writeBlocks)
+	}
+	n.engine.PeerUp(n.now(), id, capsOf(wire.V120))
+	n.event(PeerConnected{Peer: id, Info: conn.Info()})
+}
+
+// closeLink disconnects a peer. The network then reports it gone.
+func (n *Node) closeLink(l *link) {
+	n.removeLink(l)
+	n.wg.Go(func() { l.conn.Close() })
+}
+
+func (n *Node) removeLink(l *link) {
+	if n.links[l.peer] != l {
+		return
+	}
+	delete(n.links, l.peer)
+	l.cancel()
+	for r := range l.readers {
+		r.s.Reset()
+	}
+	for _, s := range l.writing {
+		s.Reset()
+	}
+	n.engine.PeerDown(n.now(), l.peer)
+	n.event(PeerGone{Peer: l.peer})
+}
+
+func (n *Node) streamOpened(r *reader) {
+	l := n.links[r.peer]
+	if l == nil {
+		r.s.Reset()
+		return
+	}
+	l.readers[r] = struct{}{}
+	l.heard.Store(uint32(r.version))
+	n.speaks(l, r.version)
+}
+
+func (n *Node) streamClosed(r *reader) {
+	if l := n.links[r.peer]; l != nil {
+		delete(l.readers, r)
+	}
+}
+
+// speaks notes which version of the protocol a peer understands.
+func (n *Node) speaks(l *link, v wire.Version) {
+	if n.links[l.peer] != l || l.version == v {
+		return
+	}
+	l.version = v
+	n.engine.PeerUp(n.now(), l.peer, capsOf(v))
+}
+
+func (l *link) protocolName() string {
+	if l.version == 0 {
+		return ""
+	}
+	return l.version.Protocol()
+}
+
+// outStream is a stream for writing, opened when it is first needed and again after a refusal. Owned by one writer.
+type outStream struct {
+	l       *link
+	s       transport.Stream
+	version wire.Version
+}
+
+// open makes the stream ready. A stream to a peer whose protocols are not known yet is proposed with the preferred one
+// only, which costs no round trip; a refusal shows in the first read, and then every version is offered.
+func (o *outStream) open(offer []transport.Protocol) error {
+	if o.s != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(o.l.ctx, openTimeout)
+	defer cancel()
+	s, err := o.l.conn.Open(ctx, offer...)
+	if err != nil {
+		return err
+	}
+	v, ok := wire.ParseVersion(string(s.Protocol()))
+	if !ok {
+		s.Reset()
+		return errors.New("the peer agreed on an unknown protocol")
+	}
+	o.s, o.version = s, v
+	l := o.l
+	l.n.wg.Go(func() { o.watch(s) })
+	l.n.do(func() {
+		if l.n.links[l.peer] != l {
+			s.Reset() // a writer that waits for room would wait for its deadline
+			return
+		}
+		l.writing = append(l.writing, s)
+	})
+	return nil
+}
+
+func (o *outStream) write(b []byte) error {
+	if err := o.s.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	_, err := o.s.Write(b)
+	return err
+}
+
+func (o *outStream) reset() {
+	if o.s != nil {
+		o.s.Reset()
+		o.s = nil
+	}
+}
+
+// watch reads from an outgoing stream, on which peers write nothing, to learn of a refusal at once.
+func (o *outStream) watch(s transport.Stream) {
+	var b [1]byte
+	_, err := s.Read(b[:])
+	if errors.Is(err, transport.ErrRefused) {
+		l := o.l
+		l.n.do(func() { l.n.refused(l) })
+	}
+}
+
+// offer is what the peer is asked to speak: what it is known to, or the preferred version, or after a refusal any.
+func (l *link) offer(v wire.Version) []transport.Protocol {
+	switch {
+	case v != 0:
+		return []transport.Protocol{transport.Protocol(v.Protocol())}
+	case l.any:
+		return protocols()
+	}
+	return protocols()[:1]
+}
+
+// writeControl writes the engine's messages to the peer, one at a time.
+func (l *link) writeControl() {
+	n := l.n
+	o := outStream{l: l}
+	defer o.reset()
+	var buf []byte
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case m := <-l.control:
+			err := o.open(l.offer(0))
+			if err == nil {
+				buf, err = o.writeMessage(buf[:0], m)
+			}
+			if err != nil {
+				n.do(func() { n.linkFailed(l, err) })
+				return
+			}
+			n.do(func() {
+				if n.links[l.peer] == l {
+					l.failures = 0
+					n.engine.Sent(n.now(), l.peer)
+				}
+			})
+		}
+	}
+}
+
+func (o *outStream) writeMessage(buf []byte, m *wire.Message) ([]byte, error) {
+	for part := range m.Split(o.version, wire.MaxWantlistSize) {
+		var err error
+		if buf, err = wire.AppendMessage(buf, o.version, part); err != nil {
+			return buf, err
+		}
+	}
+	return buf, o.write(buf)
+}
+
+// writeBlocks writes blocks to the peer on one stream. A link has a few such writers; each takes the next block when its
+// stream has room, so a slow stream takes fewer.
+func (l *link) writeBlocks() {
+	n := l.n
+	o := outStream{l: l}
+	defer o.reset()
+	var batch []outBlock
+	var buf []byte
+	for {
+		batch = batch[:0]
+		select {
+		case <-l.ctx.Done():
+			return
+		case b := <-l.blocks:
+			batch = append(batch, b)
+		}
+		for size := len(batch[0].frame); size < batchBytes; {
+			select {
+			case b := <-l.blocks:
+				batch = append(batch, b)
+				size += len(b.frame)
+				continue
+			default:
+			}
+			break
+		}
+		err := o.open(l.offer(wire.Version(l.heard.Load())))
+		if err == nil {
+			buf, err = o.writeBatch(buf[:0], batch)
+		}
+		if err != nil {
+			n.do(func() { n.linkFailed(l, err) })
+			return
+		}
+		sent := batch
+		batch = nil
+		n.do(func() {
+			for _, b := range sent {
+				n.buffers.put(b.frame)
+				if n.links[l.peer] == l {
+					n.engine.BlockSent(n.now(), l.peer, b.cid)
+				}
+			}
+		})
+	}
+}
+
+// writeBatch writes blocks: one by itself as it lies in its buffer, several small ones in one message.
+func (o *outStream) writeBatch(buf []byte, batch []outBlock) ([]byte, error) {
+	if len(batch) == 1 {
+		out, err := wire.PutBlockHeader(batch[0].frame, o.version, batch[0].cid.Prefix(), 0)
+		if err != nil {
+			return buf, err
+		}
+		return buf, o.write(out)
+	}
+	m := wire.Message{Blocks: make([]wire.Block, len(batch))}
+	for i, b := range batch {
+		m.Blocks[i] = wire.Block{Prefix: b.cid.Prefix(), Data: b.frame[wire.MaxBlockHeader:]}
+	}
+	buf, err := wire.AppendMessage(buf, o.version, &m)
+	if err != nil {
+		return buf, err
+	}
+	return buf, o.write(buf)
+}
+
+const maxFailures = 3 // in a row, after which the connection is given up
+
+// linkFailed starts a link over after a stream broke: what was announced to the peer may be lost, so all of it is
+// announced again.
+func (n *Node) linkFailed(l *link, err error) {
+	if n.links[l.peer] != l {
+		return
+	}
+	n.cfg.Log.Debug("stream failed", "peer", l.peer, "err", err)
+	if l.failures++; l.failures >= maxFailures {
+		n.closeLink(l)
+		return
+	}
+	n.reopen(l, l.any)
+}
+
+// refused starts a link over with a choice of all protocols, or gives it up when the peer speaks none of them.
+func (n *Node) refused(l *link) {
+	if n.links[l.peer] != l {
+		return
+	}
+	if l.any {
+		n.removeLink(l) // connected, but not for us
+		return
+	}
+	n.reopen(l, true)
+}
+
+func (n *Node) reopen(old *link, anyVersion bool) {
+	n.removeLink(old)
+	n.openLinkAs(old.conn, anyVersion, old.failures)
+}
+
+// dial connects to a peer in the background, one dial per peer at a time.
+func (n *Node) dial(id dray.PeerID, addrs []string) {
+	if n.net == nil || n.links[id] != nil || n.dialling[id] {
+		return
+	}
+	n.dialling[id] = true
+	n.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(n.ctx, openTimeout)
+		defer cancel()
+		_, err := n.net.Dial(ctx, id, addrs)
+		n.do(func() {
+			delete(n.dialling, id)
+			if err != nil {
+				n.engine.DialFailed(n.now(), id)
+				n.event(DialFailed{Peer: id, Err: err})
+			}
+		})
+	})
+}

@@ -1,0 +1,134 @@
+package node
+
+import (
+	"time"
+
+	"dray"
+	"dray/exchange"
+)
+
+// turn is how many inputs are taken before the engine is asked what to do: enough to let a burst be answered by few
+// messages, few enough to answer soon.
+const turn = 64
+
+// loop owns the engine: it feeds it inputs and the time, and carries out what it says.
+func (n *Node) loop() {
+	defer n.finish()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		n.carryOut(n.engine.Ready(), timer)
+		var jobs chan job
+		var next job
+		if n.head < len(n.queue) {
+			jobs, next = n.jobs, n.queue[n.head]
+		}
+		select {
+		case <-n.done:
+			return
+		case f := <-n.inputs:
+			f()
+			n.drain()
+		case jobs <- next:
+			n.popJob()
+			continue // nothing changed for the engine, but Ready is cheap
+		case <-timer.C:
+			n.engine.Advance(n.now())
+		}
+	}
+}
+
+// drain takes more inputs while there are any, up to a turn's worth.
+func (n *Node) drain() {
+	for range turn {
+		select {
+		case f := <-n.inputs:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+func (n *Node) popJob() {
+	n.queue[n.head] = job{}
+	n.head++
+	if n.head == len(n.queue) {
+		n.queue, n.head = n.queue[:0], 0
+	} else if n.head >= 1024 && n.head*2 >= len(n.queue) {
+		k := copy(n.queue, n.queue[n.head:])
+		clear(n.queue[k:])
+		n.queue, n.head = n.queue[:k], 0
+	}
+}
+
+// carryOut does what the engine says.
+func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
+	for _, s := range r.Sends {
+		if l := n.links[s.Peer]; l != nil {
+			l.control <- s.Message.Clone() // has room: the engine sends the next only after Sent
+		}
+	}
+	for _, b := range r.Blocks {
+		if l := n.links[b.Peer]; l != nil {
+			l.blocks <- outBlock{cid: b.CID, frame: b.Data} // has room: the engine keeps at most so many wants of a peer
+		}
+	}
+	for i := 0; i < len(r.Loads); {
+		k := i + 1
+		if r.Loads[i].Stat {
+			for k < len(r.Loads) && k-i < 64 && r.Loads[k].Stat {
+				k++
+			}
+		}
+		n.queue = append(n.queue, job{loads: append([]exchange.Load(nil), r.Loads[i:k]...)})
+		i = k
+	}
+	for _, s := range r.Stores {
+		n.queue = append(n.queue, job{store: s.Block})
+	}
+	for _, d := range r.Delivers {
+		n.deliver(d)
+	}
+	for i, b := range n.settled {
+		n.unframe(b)
+		n.settled[i] = dray.Block{}
+	}
+	n.settled = n.settled[:0]
+	for _, f := range r.Finds {
+		n.find(f)
+	}
+	for _, id := range r.Dials {
+		n.dial(id, nil)
+	}
+	for _, d := range r.Drops {
+		n.cfg.Log.Warn("peer dropped", "peer", d.Peer, "reason", d.Violation)
+		if l := n.links[d.Peer]; l != nil {
+			n.closeLink(l)
+		}
+	}
+	for _, s := range r.Sessions {
+		n.sessionEnded(s)
+	}
+	if r.Wake == 0 {
+		timer.Reset(time.Hour)
+	} else {
+		timer.Reset(max(r.Wake-n.now(), 0))
+	}
+}
+
+// finish answers everybody who still waits, when the Node is closed.
+func (n *Node) finish() {
+	for key, list := range n.waiters {
+		for _, w := range list {
+			w.answer(dray.Block{}, &dray.Error{Op: "get", CID: key.cid, Err: dray.ErrClosed})
+		}
+	}
+	for _, s := range n.sinks {
+		s.end(dray.ErrClosed)
+	}
+	for _, l := range n.links {
+		n.closeLink(l)
+	}
+	close(n.ended)
+}

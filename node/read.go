@@ -1,0 +1,84 @@
+package node
+
+import (
+	"context"
+	"io"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/exchange"
+	"dray/unixfs"
+)
+
+const readAhead = 32 << 20 // bytes that a reader's session asks for beyond the place where it reads
+
+// File reads a file under a root while it arrives. Read, Seek and ReadAt are those of [unixfs.Reader].
+type File struct {
+	*unixfs.Reader
+	ahead *ahead
+}
+
+// Open returns a File for a root, which is fetched as it is read: what comes next is asked for before it is needed, in
+// order. The Session should be the File's own, in exchange.InOrder; it is not closed with the File. Ctx bounds all
+// reading.
+func (s *Session) Open(ctx context.Context, root cid.Cid) (*File, error) {
+	a := &ahead{s: s}
+	r, err := unixfs.NewReader(ctx, s, root, unixfs.ReaderConfig{Ahead: a.hint, AheadBytes: readAhead})
+	if err != nil {
+		return nil, err
+	}
+	return &File{Reader: r, ahead: a}, nil
+}
+
+// Close ends reading and withdraws what was asked for ahead.
+func (f *File) Close() error {
+	f.ahead.close()
+	return f.Reader.Close()
+}
+
+var _ io.ReadSeekCloser = (*File)(nil)
+
+// ahead wants blocks before somebody waits for them, so that they are in the store when their turn comes. Owned by loop
+// beyond its construction.
+type ahead struct {
+	s    *Session
+	want map[cid.Cid]struct{}
+}
+
+// hint is called by the reader with the blocks that come next.
+func (a *ahead) hint(cids []cid.Cid) {
+	n := a.s.n
+	var missing []cid.Cid
+	for _, c := range cids {
+		if _, err := n.store.Stat(n.ctx, c); err != nil {
+			missing = append(missing, c)
+		}
+	}
+	if len(missing) == 0 || n.net == nil {
+		return
+	}
+	n.do(func() {
+		if a.want == nil {
+			a.want = make(map[cid.Cid]struct{})
+		}
+		for _, c := range missing {
+			if _, twice := a.want[c]; !twice {
+				a.want[c] = struct{}{}
+				n.engine.Want(n.now(), a.s.id, c, exchange.WantOptions{})
+			}
+		}
+	})
+}
+
+func (a *ahead) close() {
+	n := a.s.n
+	n.do(func() {
+		for c := range a.want {
+			n.engine.Cancel(n.now(), a.s.id, c) // does nothing for what has come
+		}
+		a.want = nil
+	})
+}
+
+var _ dray.Getter = (*Session)(nil)

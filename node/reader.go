@@ -1,0 +1,160 @@
+package node
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"dray"
+	"dray/digest"
+	"dray/exchange"
+	"dray/transport"
+	"dray/wire"
+)
+
+// accept reads the messages of one incoming stream until it ends. It runs on a goroutine of the network's.
+func (n *Node) accept(conn transport.Conn, s transport.Stream) {
+	version, ok := wire.ParseVersion(string(s.Protocol()))
+	if !ok {
+		s.Reset()
+		return
+	}
+	r := &reader{n: n, peer: conn.Peer(), s: s, version: version}
+	if !n.do(func() { n.streamOpened(r) }) {
+		s.Reset()
+		return
+	}
+	err := r.run()
+	var fault *wire.Error
+	switch {
+	case errors.Is(err, io.EOF):
+		s.Close()
+	case errors.As(err, &fault):
+		s.Reset()
+		n.do(func() {
+			n.engine.Offend(n.now(), r.peer, &exchange.Violation{What: "malformed message: " + fault.Error()})
+		})
+	default:
+		s.Reset()
+	}
+	n.do(func() { n.streamClosed(r) })
+}
+
+// reader turns one stream's bytes into inputs for the loop. It belongs to the stream's goroutine.
+type reader struct {
+	n       *Node
+	peer    dray.PeerID
+	s       transport.Stream
+	version wire.Version
+	beat    time.Time // when the loop last heard that bytes arrive
+}
+
+// heardEvery is how often the loop is told that a large message is still arriving.
+const heardEvery = 250 * time.Millisecond
+
+// Read counts as a sign of life of the peer, so that a large block on a slow path does not look like silence.
+func (r *reader) Read(p []byte) (int, error) {
+	k, err := r.s.Read(p)
+	if k > 0 {
+		if now := time.Now(); now.Sub(r.beat) > heardEvery {
+			r.beat = now
+			r.n.do(func() { r.n.engine.Heard(r.n.now(), r.peer) })
+		}
+	}
+	return k, err
+}
+
+func (r *reader) run() error {
+	frames := wire.FrameReader{R: r}
+	var taken int64
+	alloc := func(size int) []byte {
+		taken = int64(size)
+		if !r.n.budget.take(taken) {
+			return nil
+		}
+		return r.n.buffers.get(size)
+	}
+	for {
+		taken = 0
+		buf, err := frames.Next(alloc)
+		if err != nil {
+			if taken > 0 {
+				r.n.budget.give(taken)
+				r.n.buffers.put(buf)
+			}
+			return err
+		}
+		if err := r.message(buf, taken); err != nil {
+			return err
+		}
+	}
+}
+
+// message decodes one frame, has its blocks hashed and hands everything to the loop.
+func (r *reader) message(buf []byte, size int64) error {
+	n := r.n
+	f := &frame{buf: buf, size: size}
+	m := new(wire.Message)
+	if err := wire.Decode(r.version, buf, m); err != nil {
+		n.budget.give(size)
+		return err
+	}
+	f.left = len(m.Blocks) + 1 // one for the message itself
+	jobs := make([]digest.Job, len(m.Blocks))
+	for i := range m.Blocks {
+		j := &jobs[i]
+		j.Prefix, j.Data = m.Blocks[i].Prefix, m.Blocks[i].Data
+		j.Done = func(j *digest.Job) { n.do(func() { n.hashed(r.peer, j, f) }) }
+		if err := n.hash.Submit(j); err != nil {
+			return err
+		}
+	}
+	m.Blocks = nil
+	n.do(func() {
+		if len(m.Wants)+len(m.Presences) > 0 || m.Full {
+			n.engine.Receive(n.now(), r.peer, m, nil)
+		}
+		n.drop(f)
+	})
+	return nil
+}
+
+// hashed hands a block whose CID is now known to the engine.
+func (n *Node) hashed(from dray.PeerID, j *digest.Job, f *frame) {
+	if j.Err != nil {
+		n.engine.Offend(n.now(), from, &exchange.Violation{What: j.Err.Error()})
+		n.drop(f)
+		return
+	}
+	one := [1]dray.Block{j.Block}
+	if refused := n.engine.Receive(n.now(), from, nil, one[:]); len(refused) > 0 {
+		n.drop(f)
+		return
+	}
+	n.arrived[j.Block.CID()] = f
+}
+
+// find asks the Finder for peers that hold what a session misses.
+func (n *Node) find(f exchange.Find) {
+	if n.cfg.Finder == nil {
+		return
+	}
+	n.wg.Go(func() {
+		err := n.cfg.Finder.Find(n.ctx, f.CID, func(p transport.Peer) {
+			n.do(func() { n.found(f.Session, p) })
+		})
+		if err != nil && n.ctx.Err() == nil {
+			n.cfg.Log.Debug("finding peers", "cid", f.CID, "err", err)
+		}
+	})
+}
+
+func (n *Node) found(s exchange.SessionID, p transport.Peer) {
+	if n.net == nil || p.ID == n.net.Self() {
+		return
+	}
+	n.engine.Found(n.now(), s, p.ID)
+	if n.links[p.ID] == nil {
+		n.dial(p.ID, p.Addrs)
+	}
+}
