@@ -395,7 +395,7 @@ func (e *Engine) forgive(s *session) {
 		for a := w.asks.head; a != nil; {
 			next := a.wnext
 			if (a.kind == askMissing || a.kind == askLate) && a.list != &a.p.queue && e.now-a.at >= forgiveAfter {
-				e.dropAsk(a, false)
+				e.dropAsk(a, true) // a new ask of the same peer withdraws the cancel again
 				found = true
 			}
 			a = next

@@ -239,6 +239,9 @@ func (e *Engine) unserve(v *served) {
 	case serveQueued:
 		v.p.serve.remove(v)
 		v.p.serve.queued -= v.size
+		if len(v.p.serve.tasks) == 0 {
+			e.leaveRing(v.p)
+		}
 	}
 	e.forget(v)
 }

@@ -1,0 +1,23 @@
+package exchange
+
+// Held counts what an Engine keeps at this moment. A driver reports it; a test sees that nothing is left over.
+type Held struct {
+	// Wants, Asks and Sessions are this host's: CIDs missed, announcements of them to peers, and sessions not ended.
+	Wants, Asks, Sessions int
+	// Receiving is the number of bytes handed out in Stores and not answered.
+	Receiving int64
+	// PeerWants is how many wants of connected peers are remembered, met or not, and Serving the bytes that are being read or
+	// written for them.
+	PeerWants int
+	Serving   int64
+}
+
+// Held returns what the engine keeps now. It costs time in proportion to the number of peers.
+func (e *Engine) Held() Held {
+	h := Held{Wants: len(e.wants), Sessions: len(e.sessions), Receiving: e.receiving, Serving: e.serving.out}
+	for _, p := range e.upPeers {
+		h.Asks += p.entries
+		h.PeerWants += len(p.serve.wants)
+	}
+	return h
+}

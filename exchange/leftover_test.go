@@ -1,0 +1,104 @@
+package exchange
+
+import (
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/wire"
+)
+
+// These tests hold what the simulator once found: things that were left over, or told to nobody.
+
+// wantsOf returns a message that wants blocks, or that cancels such wants.
+func wantsOf(cancel bool, blocks ...dray.Block) *wire.Message {
+	m := &wire.Message{}
+	for i, b := range blocks {
+		m.Wants = append(m.Wants, wire.Entry{CID: b.CID(), Priority: int32(100 - i), Cancel: cancel, SendDontHave: true})
+	}
+	return m
+}
+
+func mustCheck(t *testing.T, e *Engine) {
+	t.Helper()
+	if err := e.Check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shadow applies what was sent to a peer to what that peer remembers of our wants.
+func shadow(list map[cid.Cid]bool, r *Ready, peer dray.PeerID) {
+	for _, s := range r.Sends {
+		if s.Peer != peer {
+			continue
+		}
+		for _, w := range s.Message.Wants {
+			if w.Cancel {
+				delete(list, w.CID)
+			} else {
+				list[w.CID] = true
+			}
+		}
+	}
+}
+
+func TestCancelOfLastQueuedWantLeavesTheRing(t *testing.T) {
+	e := New(Config{ServeBytes: 10, PeerServeBytes: 10})
+	now := time.Duration(1)
+	e.PeerUp(now, "a", Caps{Haves: true})
+	e.PeerUp(now, "b", Caps{Haves: true})
+	big, other := testBlock(t, 1, 4096), testBlock(t, 2, 4096)
+	for _, ask := range []struct {
+		peer  dray.PeerID
+		block dray.Block
+	}{{"a", big}, {"b", other}} {
+		e.Receive(now, ask.peer, wantsOf(false, ask.block), nil)
+		e.Loaded(now, Load{Peer: ask.peer, CID: ask.block.CID(), Stat: true}, 4096, nil, nil)
+		e.Ready() // a's block takes all the room, so b's stays queued
+	}
+	mustCheck(t, e)
+	e.Receive(now, "b", wantsOf(true, other), nil)
+	e.Ready()
+	mustCheck(t, e)
+	if h := e.Held(); h.PeerWants != 1 {
+		t.Fatalf("after b's cancel the engine holds %+v; want a's want alone", h)
+	}
+}
+
+func TestForgivenAskIsCancelled(t *testing.T) {
+	e := New(Config{})
+	now := time.Duration(1)
+	for _, id := range []dray.PeerID{"a", "b"} {
+		e.PeerUp(now, id, Caps{Haves: true})
+	}
+	s := e.OpenSession(now, SessionConfig{})
+	blk := testBlock(t, 1, 4096)
+	e.Want(now, s, blk.CID(), WantOptions{})
+	atA := make(map[cid.Cid]bool)
+	run := func() {
+		shadow(atA, e.Ready(), "a")
+		e.Sent(now, "a")
+		e.Sent(now, "b")
+		mustCheck(t, e)
+	}
+	run()
+	no := &wire.Message{Presences: []wire.Presence{{CID: blk.CID()}}}
+	e.Receive(now, "a", no, nil)
+	e.Receive(now, "b", no, nil)
+	run()
+	for range 30 { // long enough for the refusals to be forgiven
+		now += time.Second
+		e.Advance(now)
+		run()
+	}
+	e.Receive(now, "b", nil, []dray.Block{blk})
+	run()
+	e.Stored(now, blk, nil)
+	run()
+	run()
+	if len(atA) != 0 {
+		t.Fatalf("a still remembers a want that was answered by b")
+	}
+}
