@@ -72,13 +72,25 @@ type CARStats struct {
 // a block that does not match, [io.ErrUnexpectedEOF] for a CAR that is cut off, or one wrapping [ErrInvalid] or
 // [dray.ErrTooBig] for what cannot be read or is longer than a block may be. The stats say how far it came.
 func ReadCAR(ctx context.Context, r io.Reader, put func(dray.Block) error) (CARStats, error) {
+	return ScanCAR(ctx, r, func(c cid.Cid, data []byte) error {
+		b, err := dray.NewBlock(c, data)
+		if err != nil || dray.IsIdentity(c) {
+			return err
+		}
+		return put(b)
+	})
+}
+
+// ScanCAR is [ReadCAR] for callers that check the blocks themselves, many at a time: it calls each with every CID and the
+// bytes that are filed under it, unchecked, which each may keep.
+func ScanCAR(ctx context.Context, r io.Reader, each func(c cid.Cid, data []byte) error) (CARStats, error) {
 	in := &countReader{r: bufio.NewReaderSize(r, 256<<10)}
 	end, err := carEnd(in.r)
 	if err != nil {
 		return CARStats{}, err
 	}
 	br, err := car.NewBlockReader(in,
-		car.WithTrustedCAR(true), // verified below, with the hash functions that are allowed
+		car.WithTrustedCAR(true), // to be verified with the hash functions that are allowed
 		car.MaxAllowedHeaderSize(maxCARHeader),
 		car.MaxAllowedSectionSize(dray.MaxBlockSize+dray.MaxCIDSize))
 	if err != nil {
@@ -90,31 +102,22 @@ func ReadCAR(ctx context.Context, r io.Reader, put func(dray.Block) error) (CARS
 			return stats, err
 		}
 		start := in.n
-		raw, err := br.Next()
+		b, err := br.Next()
 		if errors.Is(err, io.EOF) && in.n == start && (end == 0 || in.n >= end) {
 			return stats, nil
 		}
 		if err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF // the library takes the end of input for the end of the CAR anywhere
-			}
+			// The library takes the end of input for the end of the CAR anywhere; carError does not.
 			return stats, carError(fmt.Sprintf("block %d", stats.Blocks), err)
 		}
-		if len(raw.RawData()) > dray.MaxBlockSize {
-			return stats, at("import", raw.Cid(), dray.ErrTooBig)
+		if len(b.RawData()) > dray.MaxBlockSize {
+			return stats, at("import", b.Cid(), dray.ErrTooBig)
 		}
-		b, err := dray.NewBlock(raw.Cid(), raw.RawData())
-		if err != nil {
+		if err := each(b.Cid(), b.RawData()); err != nil {
 			return stats, err
 		}
 		stats.Blocks++
-		stats.Bytes += int64(b.Size())
-		if dray.IsIdentity(b.CID()) {
-			continue
-		}
-		if err := put(b); err != nil {
-			return stats, err
-		}
+		stats.Bytes += int64(len(b.RawData()))
 	}
 }
 

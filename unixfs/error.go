@@ -30,13 +30,12 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
 }
 
-// at wraps err with the block and the operation, unless it says so already.
+// at wraps err with the block and the operation, unless it is such an error already.
 func at(op string, c cid.Cid, err error) error {
 	if err == nil {
 		return nil
 	}
-	var e *dray.Error
-	if errors.As(err, &e) && e.CID.Defined() {
+	if e, ok := err.(*dray.Error); ok && e.CID.Defined() {
 		return err
 	}
 	return &dray.Error{Op: op, CID: c, Err: err}

@@ -243,15 +243,22 @@ func (x *expansion) file(t *task, sh *shape) error {
 	return nil
 }
 
-// isLeaf reports whether a file node's link goes to a leaf, as far as the node says: see [Walk].
+// isLeaf reports whether a file node's link goes to a leaf: see [Walk].
 func (w *Walk) isLeaf(l Link) bool {
-	if _, refuted := w.refuted[l.CID]; refuted || l.Size > dray.MaxBlockSize || dray.IsIdentity(l.CID) {
+	if _, refuted := w.refuted[l.CID]; refuted || dray.IsIdentity(l.CID) {
 		return false // an identity CID is looked into at no cost
 	}
-	switch l.CID.Type() {
-	case cid.Raw:
+	return looksLikeLeaf(l)
+}
+
+// looksLikeLeaf reports whether a file node's link goes to a leaf, as far as the node says.
+func looksLikeLeaf(l Link) bool {
+	switch {
+	case l.Size > dray.MaxBlockSize:
+		return false
+	case l.CID.Type() == cid.Raw:
 		return true
-	case cid.DagProtobuf:
+	case l.CID.Type() == cid.DagProtobuf:
 		return l.Tsize >= l.Size && l.Tsize-l.Size < leafOverhead
 	}
 	return false

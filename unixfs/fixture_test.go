@@ -6,7 +6,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/ipfs/go-cid"
 	"golang.org/x/crypto/chacha20"
 
 	"dray"
@@ -153,12 +152,4 @@ func TestFixtureDirectories(t *testing.T) {
 			t.Errorf("%s, %d entries: a %v, want a %v; %v", tc.p.Name, tc.n, n.Kind, tc.kind, err)
 		}
 	}
-}
-
-func mustCID(t testing.TB, s string) cid.Cid {
-	c, err := cid.Decode(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }

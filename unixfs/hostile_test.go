@@ -35,8 +35,8 @@ func wrapped(t testing.TB, content string) dray.Block {
 	return pbBlock(t, p.AppendLeafTail(append(p.AppendLeafHead(nil, n), content...), n))
 }
 
-// blamed walks root and returns the error and the block that it names.
-func blamed(t testing.TB, g dray.Getter, root cid.Cid, cfg WalkConfig) (error, cid.Cid) {
+// blamed walks root and returns the block that the error names, and the error.
+func blamed(t testing.TB, g dray.Getter, root cid.Cid, cfg WalkConfig) (cid.Cid, error) {
 	t.Helper()
 	_, err := contents(t, NewWalk(root, cfg), g, newRand(3))
 	var e *dray.Error
@@ -44,9 +44,9 @@ func blamed(t testing.TB, g dray.Getter, root cid.Cid, cfg WalkConfig) (error, c
 		t.Fatalf("not an Error: %v", err)
 	}
 	if err == nil {
-		return nil, cid.Undef
+		return cid.Undef, nil
 	}
-	return err, e.CID
+	return e.CID, err
 }
 
 func TestWalkHostileFiles(t *testing.T) {
@@ -76,7 +76,7 @@ func TestWalkHostileFiles(t *testing.T) {
 		{"identity leaf of the wrong size", fileNode(t, Link{CID: identity(t, cid.Raw, []byte("abc")), Size: 9, Tsize: 9}), ErrInvalid, cid.Undef},
 	} {
 		put(tc.root)
-		err, blame := blamed(t, m, tc.root.CID(), WalkConfig{})
+		blame, err := blamed(t, m, tc.root.CID(), WalkConfig{})
 		if !errors.Is(err, tc.want) || (tc.blame.Defined() && blame != tc.blame) {
 			t.Errorf("%s: %v, want %v blaming %v", tc.name, err, tc.want, tc.blame)
 		}
@@ -146,7 +146,7 @@ func TestWalkHostileDirectories(t *testing.T) {
 	} {
 		put(tc.root)
 		m.put(pbBlock(t, []byte(emptyDir)))
-		if err, _ := blamed(t, m, tc.root.CID(), WalkConfig{}); !errors.Is(err, tc.want) {
+		if _, err := blamed(t, m, tc.root.CID(), WalkConfig{}); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v, want %v", tc.name, err, tc.want)
 		}
 	}
@@ -183,7 +183,7 @@ func TestWalkShardChain(t *testing.T) {
 		b = shardNode(t, 256, link("00", b.CID(), 4))
 	}
 	m.put(b)
-	if err, _ := blamed(t, m, b.CID(), WalkConfig{}); !errors.Is(err, ErrTooLarge) {
+	if _, err := blamed(t, m, b.CID(), WalkConfig{}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -233,12 +233,12 @@ func TestWalkTooDeep(t *testing.T) {
 		m.put(b)
 		m.put(d)
 		if i == maxFileDepth-2 {
-			if err, _ := blamed(t, m, b.CID(), WalkConfig{}); err != nil {
+			if _, err := blamed(t, m, b.CID(), WalkConfig{}); err != nil {
 				t.Errorf("file of %d levels: %v", i+1, err)
 			}
 		}
 		if i == 255 {
-			if err, _ := blamed(t, m, d.CID(), WalkConfig{}); err != nil {
+			if _, err := blamed(t, m, d.CID(), WalkConfig{}); err != nil {
 				t.Errorf("directories %d deep: %v", i, err)
 			}
 		}
@@ -248,7 +248,7 @@ func TestWalkTooDeep(t *testing.T) {
 	m.put(b)
 	m.put(d)
 	for what, c := range map[string]cid.Cid{"file": b.CID(), "directory": d.CID()} {
-		if err, _ := blamed(t, m, c, WalkConfig{}); !errors.Is(err, ErrTooLarge) {
+		if _, err := blamed(t, m, c, WalkConfig{}); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -264,7 +264,7 @@ func TestWalkSizeOverflow(t *testing.T) {
 	m.put(huge)
 	dir := pbBlock(t, slices.Concat(link("a", rawLeaf.CID(), 4), link("b", huge.CID(), 4), []byte(emptyDir)))
 	m.put(dir)
-	if err, blame := blamed(t, m, dir.CID(), WalkConfig{}); !errors.Is(err, ErrInvalid) || blame != huge.CID() {
+	if blame, err := blamed(t, m, dir.CID(), WalkConfig{}); !errors.Is(err, ErrInvalid) || blame != huge.CID() {
 		t.Errorf("%v, blaming %v", err, blame)
 	}
 }

@@ -88,7 +88,7 @@ func dataLinks(block []byte, decode func(datamodel.NodeAssembler, *bytes.Reader)
 			return nil, invalid("link of type %T", l)
 		}
 		if err := dray.CheckCID(cl.Cid); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: link: %w", ErrInvalid, err)
 		}
 		links = append(links, cl.Cid)
 	}

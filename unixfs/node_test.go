@@ -76,7 +76,7 @@ func TestParseRefuses(t *testing.T) {
 		b := pbBlock(t, []byte(r.block))
 		_, err := Parse(b)
 		var e *dray.Error
-		if !errors.Is(err, r.want) || !errors.As(err, &e) {
+		if !errors.Is(err, r.want) || !errors.As(err, &e) || e.CID != b.CID() {
 			t.Errorf("%s: %v, want %v", r.name, err, r.want)
 		}
 	}

@@ -2,6 +2,7 @@ package unixfs
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 
 	"github.com/ipfs/go-cid"
@@ -156,7 +157,7 @@ func (r *cidReader) read(b []byte) (cid.Cid, error) {
 		return c, nil
 	}
 	if err := dray.CheckCID(c); err != nil {
-		return cid.Undef, err
+		return cid.Undef, fmt.Errorf("%w: link: %w", ErrInvalid, err)
 	}
 	if p := len(b) - 32; p >= shortest {
 		r.prefix = b[:p]

@@ -13,10 +13,11 @@ import (
 
 // ReaderConfig tunes a [Reader]. The zero value is ready to use.
 type ReaderConfig struct {
-	// Ahead, if set, is called with blocks that sequential reading will need soon, nearest first, each once, just before
-	// the Reader itself waits for a block. It must not block, and must not keep the slice.
+	// Ahead, if set, is called with blocks that sequential reading will need soon, nearest first, just before the Reader
+	// itself waits for a block. It must not block, and must not keep the slice.
 	Ahead func([]cid.Cid)
-	// AheadBytes is how far beyond the current place Ahead looks, in content bytes. If zero, 16 MiB.
+	// AheadBytes is how far beyond the current leaf Ahead looks, in content bytes. If zero, 16 MiB. To look beyond an
+	// interior node the Reader must load it, and does so halfway there, so that Ahead has had time to bring it.
 	AheadBytes int64
 }
 
@@ -32,7 +33,7 @@ type Reader struct {
 	offset int64       // of the next Read
 	leaf   []byte      // content of the current leaf
 	leafAt int64       // where it begins
-	hints  []cid.Cid
+	front  front
 	closed bool
 }
 
@@ -43,8 +44,13 @@ type readFrame struct {
 	start, end int64
 	i          int   // links[i] is the current child
 	at         int64 // where it begins
-	hinted     int   // links before this one were hinted at
 }
+
+var (
+	_ io.ReadSeekCloser = (*Reader)(nil)
+	_ io.ReaderAt       = (*Reader)(nil)
+	_ io.WriterTo       = (*Reader)(nil)
+)
 
 // NewReader returns a Reader for the file under root. It gets the root block, and all others, from g with ctx. It returns
 // an error wrapping [ErrNotFile] if root is a directory or a symlink, and those of [Parse] and of g.
@@ -164,7 +170,7 @@ func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 // Close makes later calls fail with [dray.ErrClosed]. It never fails.
 func (r *Reader) Close() error {
 	r.closed = true
-	r.leaf, r.path = nil, nil
+	r.leaf, r.path, r.front = nil, nil, front{}
 	return nil
 }
 
@@ -188,7 +194,7 @@ func (r *Reader) load() error {
 
 // find returns the leaf that holds the byte at offset, and where it begins. Path, which begins with the root, is left at
 // the node above the leaf, so that the next leaf is found at once.
-func (r *Reader) find(path *[]readFrame, offset int64, hint bool) (leaf []byte, start int64, err error) {
+func (r *Reader) find(path *[]readFrame, offset int64, sequential bool) (leaf []byte, start int64, err error) {
 	for len(*path) > 1 {
 		if f := &(*path)[len(*path)-1]; offset >= f.start && offset < f.end {
 			break
@@ -201,13 +207,19 @@ func (r *Reader) find(path *[]readFrame, offset int64, hint bool) (leaf []byte, 
 			return f.own, f.start, nil
 		}
 		f.moveTo(offset)
-		if hint && r.cfg.Ahead != nil {
-			r.hint(*path)
-		}
 		l := f.links[f.i]
-		n, err := r.get(l.CID)
-		if err != nil {
-			return nil, 0, err
+		n, early := Node{}, false
+		if sequential && r.cfg.Ahead != nil {
+			if n, early = r.front.early[l.CID]; early {
+				delete(r.front.early, l.CID)
+			} else if looksLikeLeaf(l) {
+				r.lookAhead(*path)
+			}
+		}
+		if !early {
+			if n, err = r.get(l.CID); err != nil {
+				return nil, 0, err
+			}
 		}
 		if n.Size != l.Size {
 			return nil, 0, at("read", l.CID, invalid("holds %d bytes where its parent says %d", n.Size, l.Size))
@@ -225,32 +237,10 @@ func (r *Reader) find(path *[]readFrame, offset int64, hint bool) (leaf []byte, 
 // moveTo makes the child that holds the byte at offset, which lies within the links, the current one.
 func (f *readFrame) moveTo(offset int64) {
 	if offset < f.at {
-		f.i, f.at, f.hinted = 0, f.start+int64(len(f.own)), 0
+		f.i, f.at = 0, f.start+int64(len(f.own))
 	}
 	for offset-f.at >= f.links[f.i].Size {
 		f.at += f.links[f.i].Size
 		f.i++
-	}
-	f.hinted = max(f.hinted, f.i+1)
-}
-
-// hint tells Ahead about the blocks after the current one, from the deepest node of the path upwards.
-func (r *Reader) hint(path []readFrame) {
-	r.hints = r.hints[:0]
-	left := r.cfg.AheadBytes
-	for d := len(path) - 1; d >= 0 && left > 0; d-- {
-		f := &path[d]
-		for i := f.i + 1; i < len(f.links) && left > 0; i++ {
-			if i >= f.hinted {
-				if !dray.IsIdentity(f.links[i].CID) {
-					r.hints = append(r.hints, f.links[i].CID)
-				}
-				f.hinted = i + 1
-			}
-			left -= f.links[i].Size
-		}
-	}
-	if len(r.hints) > 0 {
-		r.cfg.Ahead(r.hints)
 	}
 }

@@ -124,51 +124,113 @@ func TestReaderFetchesOnce(t *testing.T) {
 	}
 }
 
-// Ahead names every block that will be read before it is read, each once, and stays within its budget.
+// Ahead names every block before it is got, each once, and stays within its budget.
 func TestReaderAhead(t *testing.T) {
-	p := small(V1(), 10, 4)
-	g := countGetter{blockMap{}, map[cid.Cid]int{}}
-	root := addFile(t, p, noise(6, 1000), g.put)
-	hinted := map[cid.Cid]int{}
-	var leaves int // hinted and not read
-	cfg := ReaderConfig{AheadBytes: 70}
-	cfg.Ahead = func(cs []cid.Cid) {
-		for _, c := range cs {
-			hinted[c]++
-			if g.n[c] != 0 {
-				t.Errorf("%v was hinted at after it was got", c)
+	for _, base := range []Profile{V0(), V1()} {
+		p := small(base, 10, 5)
+		g := countGetter{blockMap{}, map[cid.Cid]int{}}
+		root := addFile(t, p, noise(6, 2000), g.put)
+		hinted := map[cid.Cid]int{}
+		ahead := 0 // leaves hinted at and not read
+		cfg := ReaderConfig{AheadBytes: 70}
+		cfg.Ahead = func(cs []cid.Cid) {
+			for _, c := range cs {
+				hinted[c]++
+				if g.n[c] != 0 {
+					t.Errorf("%v was hinted at after it was got", c)
+				}
+				if n, err := Parse(g.blockMap[c]); err == nil && len(n.Links) == 0 {
+					ahead++
+				}
 			}
-			if c.Type() == cid.Raw {
-				leaves++
+		}
+		r := newReader(t, g, root.CID, cfg)
+		least := 100
+		for i := range 200 {
+			if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
+				t.Fatal(err)
+			}
+			if ahead > 8 {
+				t.Fatalf("%d leaves of 10 bytes were hinted at and not read, with 70 bytes allowed", ahead)
+			}
+			if i > 1 && i < 190 {
+				least = min(least, ahead)
+			}
+			ahead--
+		}
+		if least < 2 {
+			t.Errorf("%s: at some place only %d leaves were hinted at ahead", p.Name, least)
+		}
+		for c, n := range g.n {
+			if n != 1 {
+				t.Errorf("%v was got %d times", c, n)
+			}
+		}
+		// The root and the first blocks below it cannot be known before they are needed.
+		if missed := len(g.n) - len(hinted); missed > 5 {
+			t.Errorf("%s: %d of %d blocks were not hinted at", p.Name, missed, len(g.n))
+		}
+		for c, n := range hinted {
+			if n != 1 {
+				t.Errorf("%v was hinted at %d times", c, n)
 			}
 		}
 	}
-	r := newReader(t, g, root.CID, cfg)
-	for range 100 {
-		if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
-			t.Fatal(err)
+}
+
+// Seeking about, and blocks that are missing far ahead, must not disturb reading.
+func TestReaderAheadSeeks(t *testing.T) {
+	p := small(V0(), 10, 3)
+	data := noise(8, 1500)
+	m := blockMap{}
+	root := addFile(t, p, data, m.put)
+	hints := 0
+	r := newReader(t, m, root.CID, ReaderConfig{AheadBytes: 200, Ahead: func(cs []cid.Cid) { hints += len(cs) }})
+	rng := newRand(8)
+	for range 500 {
+		off := rng.IntN(1500)
+		r.Seek(int64(off), io.SeekStart)
+		buf := make([]byte, min(rng.IntN(60), 1500-off))
+		if _, err := io.ReadFull(r, buf); err != nil || !bytes.Equal(buf, data[off:off+len(buf)]) {
+			t.Fatalf("at %d: %v", off, err)
 		}
-		if leaves > 8 {
-			t.Fatalf("%d leaves of 10 bytes were hinted at and not read, with 70 bytes allowed", leaves)
+		if len(r.front.early) > 40 {
+			t.Fatalf("%d nodes are kept", len(r.front.early))
 		}
-		leaves--
 	}
-	missed, interior := 0, 0
-	for c := range g.n {
-		if hinted[c] == 0 {
-			missed++
-		}
-		if c.Type() != cid.Raw {
-			interior++
-		}
+	if hints == 0 {
+		t.Error("no hints")
 	}
-	// The root cannot be known before, nor the first child of a node that was just loaded.
-	if missed > interior+1 {
-		t.Errorf("%d of %d blocks were not hinted at", missed, len(g.n))
+	n, err := Parse(m[root.CID])
+	if err != nil {
+		t.Fatal(err)
 	}
-	for c, n := range hinted {
-		if n != 1 {
-			t.Errorf("%v was hinted at %d times", c, n)
+	delete(m, n.Links[1].CID)
+	if err := iotest.TestReader(io.LimitReader(newReader(t, m, root.CID, ReaderConfig{AheadBytes: 1 << 20, Ahead: func([]cid.Cid) {}}), n.Links[0].Size), data[:n.Links[0].Size]); err != nil {
+		t.Errorf("a block missing far ahead: %v", err)
+	}
+}
+
+// A file of tiny leaves and nodes costs no more memory than others.
+func TestReaderAheadIsBounded(t *testing.T) {
+	for _, links := range []int{2, 5000} {
+		m := blockMap{}
+		data := noise(3, 12000)
+		root := addFile(t, small(V1(), 1, links), data, m.put)
+		most := 0
+		r := newReader(t, m, root.CID, ReaderConfig{Ahead: func(cs []cid.Cid) { most = max(most, len(cs)) }})
+		for {
+			if _, err := r.Read(make([]byte, 1)); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if len(r.front.early) > maxEarly {
+				t.Fatalf("%d nodes were loaded early", len(r.front.early))
+			}
+		}
+		if most == 0 || most > maxHints {
+			t.Errorf("%d links a node: %d hints at once", links, most)
 		}
 	}
 }
