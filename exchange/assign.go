@@ -42,6 +42,7 @@ func (e *Engine) assign() {
 		for i, s := range e.work {
 			s.dirty = false
 			if !s.ended() {
+				e.fillOffered(s)
 				e.follow(s)
 				e.takeOver(s)
 			}
@@ -166,7 +167,24 @@ func (e *Engine) unwait(w *want) {
 	w.home.waiting--
 	w.to(Failed)
 	w.to(Pending)
+	e.revisit(w)
 	e.offer(w)
+}
+
+// revisit makes the peers that are asked about wants one by one come back to w: they passed it while somebody else was
+// expected to deliver it.
+func (e *Engine) revisit(w *want) {
+	s := w.home
+	if s.holders == len(s.peers) {
+		return
+	}
+	pos := w.asker(s).pos
+	for _, sp := range s.peers {
+		if sp.use != useHolder {
+			sp.cursor = min(sp.cursor, pos)
+		}
+	}
+	e.dirtySession(s)
 }
 
 // offer gives a Pending want to whoever may have it. Peers that said no, or did not deliver, are left out.
@@ -199,10 +217,19 @@ func (e *Engine) offer(w *want) {
 	}
 	for _, sp := range s.peers {
 		if sp.mayHave(w) {
-			sp.cand.push(w)
+			sp.offerTo(w)
 		}
 	}
+	s.offered = true
 	e.dirtySession(s)
+}
+
+// offerTo makes w a candidate of the peer behind sp.
+func (sp *sessionPeer) offerTo(w *want) {
+	if len(sp.cand) > 2*sp.s.wants+64 {
+		sp.cand.compact(sp.s)
+	}
+	sp.cand.push(w)
 }
 
 // mayHave reports whether it makes sense to ask the peer for w.
@@ -218,7 +245,7 @@ func (sp *sessionPeer) mayHave(w *want) bool {
 func (e *Engine) offerContested(sp *sessionPeer) {
 	sp.s.log.each(func(w *want) {
 		if w.state == Pending && w.contested && w.home == sp.s && sp.mayHave(w) {
-			sp.cand.push(w)
+			sp.offerTo(w)
 		}
 	})
 	e.fillCandidates(sp.p)
@@ -227,22 +254,38 @@ func (e *Engine) offerContested(sp *sessionPeer) {
 // fillCandidates asks p for wants that it is known to have and nobody was asked for, while it has room.
 func (e *Engine) fillCandidates(p *peer) {
 	for _, sp := range p.sps {
-		for tries := 0; tries < askAgain && sp.s.mayAsk(); tries++ {
-			w := sp.cand.peek()
-			if w == nil || !p.roomFor(w.rank.class) {
-				break
-			}
-			sp.cand.pop()
-			if sp.mayHave(w) {
-				e.askBlock(w, sp)
-			}
+		e.fillFrom(sp)
+	}
+}
+
+// fillOffered does the same for every peer of a session, when one of them has got room otherwise than by delivering, or
+// when the session may ask again.
+func (e *Engine) fillOffered(s *session) {
+	if !s.offered || !s.mayAsk() {
+		return
+	}
+	s.offered = false
+	for _, sp := range s.peers {
+		e.fillFrom(sp)
+	}
+}
+
+func (e *Engine) fillFrom(sp *sessionPeer) {
+	for tries := 0; tries < askAgain && len(sp.cand) > 0 && sp.s.mayAsk(); tries++ {
+		w := sp.cand.peek()
+		if w == nil || !sp.p.roomFor(w.rank.class) {
+			break
+		}
+		sp.cand.pop()
+		if sp.mayHave(w) {
+			e.askBlock(w, sp)
 		}
 	}
 }
 
 // follow asks peers that are not known to have everything about the session's wants one by one.
 func (e *Engine) follow(s *session) {
-	if !s.active() {
+	if !s.active() || s.holders == len(s.peers) {
 		return
 	}
 	for _, sp := range s.peers {
@@ -341,6 +384,9 @@ func (e *Engine) watch(p *peer) {
 // peerDue handles the peer's timer: back-offs and bans that end, silence, and single answers that do not come.
 func (e *Engine) peerDue(p *peer) {
 	if p.health.advance(e.now) {
+		if p.up && p.health.state == HealthGone {
+			p.health.connected(e.now) // it came back while it was banned
+		}
 		e.roomChanged(p)
 		if p.up {
 			e.fillCandidates(p)
@@ -379,6 +425,7 @@ func (e *Engine) peerDue(p *peer) {
 // late writes off an answer that is overdue. The request stands: if the block comes after all it is taken.
 func (e *Engine) late(a *ask) {
 	w, p := a.w, a.p
+	a.at = e.now
 	e.uncharge(a)
 	a.unlist()
 	p.known.push(a)
@@ -408,7 +455,7 @@ func (e *Engine) forgive(s *session) {
 	if found {
 		for _, sp := range s.peers {
 			if sp.use == usePart {
-				sp.cursor = s.log.base
+				sp.cursor = 0
 			}
 		}
 		e.dirtySession(s)

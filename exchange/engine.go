@@ -183,6 +183,8 @@ type Deliver struct {
 	Peer    dray.PeerID
 	Local   bool
 	Err     error
+
+	refs int // wants of the session that it answers
 }
 
 // Find asks for peers that have a CID.
@@ -403,12 +405,13 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 	}
 	sp := a.sp
 	if sp.gone {
-		if sp = w.home.peer(p); sp == nil {
-			return
+		if sp = w.home.peer(p); sp != nil {
+			a.sp.asks--
+			sp.asks++
+			a.sp = sp
+		} else if have {
+			return // the session that asked has ended, and the one that wants it now may not ask this peer
 		}
-		a.sp.asks--
-		sp.asks++
-		a.sp = sp
 	}
 	if have {
 		sp.misses = 0
@@ -425,13 +428,15 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 			if p.roomFor(w.rank.class) {
 				e.askBlock(w, sp)
 			} else if w.home == sp.s {
-				sp.cand.push(w)
+				sp.offerTo(w)
 			}
 		}
 		return
 	}
-	sp.haves = 0
-	sp.misses++
+	if sp != nil {
+		sp.haves = 0
+		sp.misses++
+	}
 	if a.kind == askHeld {
 		e.rarer(w, -1)
 	}
@@ -440,13 +445,13 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 		e.uncharge(a)
 	}
 	if a.list != &p.queue {
-		a.kind = askMissing
+		a.kind, a.at = askMissing, e.now
 		if a.list == &p.flight {
 			a.unlist()
 			p.known.push(a)
 		}
 	}
-	if sp.use == useUnknown || sp.use == useHolder && sp.misses >= missesToPart && p.caps.Haves {
+	if sp != nil && (sp.use == useUnknown || sp.use == useHolder && sp.misses >= missesToPart && p.caps.Haves) {
 		e.setUse(sp, usePart)
 	}
 	if asked {
@@ -501,10 +506,11 @@ func (e *Engine) conclude(w *want, d Deliver) {
 	}
 	e.done.add(w.cid)
 	for len(w.askers) > 0 {
-		s := w.askers[len(w.askers)-1].s
+		last := w.askers[len(w.askers)-1]
+		s := last.s
 		w.askers = w.askers[:len(w.askers)-1]
 		s.wants--
-		d.Session = s.id
+		d.Session, d.refs = s.id, last.refs
 		if d.Err == nil {
 			s.stats.Blocks++
 			s.stats.Bytes += int64(d.Block.Size())

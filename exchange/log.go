@@ -1,35 +1,70 @@
 package exchange
 
+import (
+	"cmp"
+	"slices"
+)
+
 // wantLog lists a session's wants in the order in which they came, so that each peer that is asked about them one by one
-// can keep a cursor. Ended wants are skipped and trimmed. Positions count from the first want ever pushed.
+// can keep a cursor. Wants that ended, or that the session left, are skipped and trimmed, so that the log is never much
+// longer than what the session wants. Positions count the wants ever pushed.
 type wantLog struct {
-	base    uint64 // position of entries[0]
+	s       *session
+	end     uint64 // position of the next want
 	entries []logEntry
 	head    int // entries before it are trimmed
+	kept    int // live entries when it was last compacted
 }
 
+// logEntry is live while the want is, and the session's interest in it is the one that was pushed.
 type logEntry struct {
 	w   *want
 	gen uint64
+	pos uint64
 }
 
-func (l *wantLog) push(w *want) {
+func (l *wantLog) live(en *logEntry) bool {
+	if en.w.gen != en.gen {
+		return false
+	}
+	a := en.w.asker(l.s)
+	return a != nil && a.pos == en.pos
+}
+
+// push appends w, which the session has just begun to ask for, and returns its position.
+func (l *wantLog) push(w *want) uint64 {
 	l.trim()
 	if l.head > 64 && l.head*2 > len(l.entries) {
 		n := copy(l.entries, l.entries[l.head:])
-		clear(l.entries[n:])
-		l.entries = l.entries[:n]
-		l.head = 0
+		l.truncate(n)
 	}
-	l.entries = append(l.entries, logEntry{w, w.gen})
+	if len(l.entries)-l.head > 2*l.kept+64 {
+		n := 0
+		for i := l.head; i < len(l.entries); i++ {
+			if l.live(&l.entries[i]) {
+				l.entries[n] = l.entries[i]
+				n++
+			}
+		}
+		l.truncate(n)
+		l.kept = n
+	}
+	l.entries = append(l.entries, logEntry{w, w.gen, l.end})
+	l.end++
+	return l.end - 1
 }
 
-// trim forgets ended wants at the front.
+func (l *wantLog) truncate(n int) {
+	clear(l.entries[n:])
+	l.entries = l.entries[:n]
+	l.head = 0
+}
+
+// trim forgets dead entries at the front.
 func (l *wantLog) trim() {
-	for l.head < len(l.entries) && l.entries[l.head].w.gen != l.entries[l.head].gen {
+	for l.head < len(l.entries) && !l.live(&l.entries[l.head]) {
 		l.entries[l.head] = logEntry{w: ended}
 		l.head++
-		l.base++
 	}
 }
 
@@ -38,19 +73,22 @@ var ended = &want{gen: 1}
 
 // next returns the first live want at or after position i and the position after it, or nil and the end.
 func (l *wantLog) next(i uint64) (*want, uint64) {
-	i = max(i, l.base)
-	for k := l.head + int(i-l.base); k < len(l.entries); k++ {
-		i++
-		if en := l.entries[k]; en.w.gen == en.gen {
-			return en.w, i
+	if i >= l.end {
+		return nil, l.end
+	}
+	list := l.entries[l.head:]
+	k, _ := slices.BinarySearchFunc(list, i, func(en logEntry, i uint64) int { return cmp.Compare(en.pos, i) })
+	for ; k < len(list); k++ {
+		if l.live(&list[k]) {
+			return list[k].w, list[k].pos + 1
 		}
 	}
-	return nil, i
+	return nil, l.end
 }
 
 func (l *wantLog) each(f func(*want)) {
 	for k := l.head; k < len(l.entries); k++ {
-		if en := l.entries[k]; en.w.gen == en.gen {
+		if en := &l.entries[k]; l.live(en) {
 			f(en.w)
 		}
 	}
@@ -68,8 +106,12 @@ type candidate struct {
 
 func (h *candHeap) push(w *want) {
 	*h = append(*h, candidate{w.rank, w, w.gen})
+	h.up(len(*h) - 1)
+}
+
+func (h *candHeap) up(i int) {
 	s := *h
-	for i := len(s) - 1; i > 0; {
+	for i > 0 {
 		parent := (i - 1) / 2
 		if !s[i].rank.before(s[parent].rank) {
 			break
@@ -77,6 +119,22 @@ func (h *candHeap) push(w *want) {
 		s[i], s[parent] = s[parent], s[i]
 		i = parent
 	}
+}
+
+// compact drops stale and repeated entries, and those of wants that are no longer of session home.
+func (h *candHeap) compact(home *session) {
+	old := *h
+	seen := make(map[*want]struct{}, len(old))
+	*h = old[:0]
+	for i, c := range old {
+		if _, twice := seen[c.w]; !twice && c.w.gen == c.gen && c.w.state == Pending && c.w.home == home {
+			seen[c.w] = struct{}{}
+			old[len(*h)] = old[i]
+			*h = old[:len(*h)+1]
+			h.up(len(*h) - 1)
+		}
+	}
+	clear(old[len(*h):])
 }
 
 // peek returns the best want that is still nobody's, dropping stale entries above it.

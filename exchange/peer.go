@@ -45,6 +45,7 @@ type peer struct {
 	msg       wire.Message // the message being written, reused
 	writing   bool         // until Sent
 	dirty     bool
+	greeted   bool   // the first message of this connection was written
 	said      uint32 // wants announced so far, for the wire's priorities
 
 	// What was announced.
@@ -71,6 +72,8 @@ func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
 		return
 	}
 	p.up = true
+	p.acct = e.account(id)
+	p.greeted = false
 	p.badness = 0
 	p.flow.reset(e.cfg.Window)
 	p.health.connected(now)
@@ -188,6 +191,10 @@ func (e *Engine) roomChanged(p *peer) {
 	p.eta = p.flow.expect(p.inflight)
 	room := p.room()
 	for _, sp := range p.sps {
+		if room && len(sp.cand) > 0 {
+			sp.s.offered = true
+			e.dirtySession(sp.s)
+		}
 		switch in := room && sp.use == useHolder && !sp.gone; {
 		case in && sp.heap < 0:
 			sp.s.avail.push(sp)
@@ -208,6 +215,9 @@ func (e *Engine) announce(p *peer) bool {
 	}
 	m := &p.msg
 	m.Wants, m.Presences, m.Blocks = m.Wants[:0], m.Presences[:0], nil
+	// The first message replaces whatever the peer remembers of an earlier connection that it has not seen end.
+	m.Full = !p.greeted
+	p.greeted = true
 	for _, c := range p.cancels {
 		m.Wants = append(m.Wants, wire.Entry{CID: c, Cancel: true})
 	}

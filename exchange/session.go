@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -96,6 +97,7 @@ type session struct {
 	hedged  int64 // bytes asked for twice on purpose
 
 	dirty     bool
+	offered   bool // a peer may have room for one of its candidates
 	timer     timer
 	findAfter time.Duration // delay before the next search for peers
 	findAt    time.Duration // when the next search may be
@@ -172,6 +174,7 @@ func (e *Engine) OpenSession(now time.Duration, cfg SessionConfig) SessionID {
 	e.lastSession++
 	s := &session{id: e.lastSession, cfg: cfg, findAfter: findFirst}
 	s.timer = timer{heap: -1, sess: s}
+	s.log.s = s
 	e.sessions[s.id] = s
 	e.sessionList = append(e.sessionList, s)
 	for _, id := range cfg.Peers {
@@ -251,6 +254,7 @@ func (e *Engine) Resume(now time.Duration, id SessionID) bool {
 func (e *Engine) CancelSession(now time.Duration, id SessionID) {
 	e.now = now
 	if s := e.sessions[id]; s != nil {
+		e.ready.Delivers = slices.DeleteFunc(e.ready.Delivers, func(d Deliver) bool { return d.Session == id })
 		e.endSession(s, SessionCancelled)
 	}
 }
@@ -301,7 +305,7 @@ func (e *Engine) join(s *session, p *peer) {
 	if !hinted && s.unknown >= probeMax {
 		return
 	}
-	sp := &sessionPeer{s: s, p: p, hinted: hinted, heap: -1, cursor: s.log.base}
+	sp := &sessionPeer{s: s, p: p, hinted: hinted, heap: -1}
 	s.peers = append(s.peers, sp)
 	p.sps = append(p.sps, sp)
 	s.count(useUnknown, +1)
@@ -354,7 +358,7 @@ func (e *Engine) setUse(sp *sessionPeer, u use) {
 	if u == useHolder {
 		e.offerContested(sp)
 	} else {
-		sp.cursor = sp.s.log.base
+		sp.cursor = 0
 	}
 	e.roomChanged(sp.p)
 	e.dirtySession(sp.s)

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -68,6 +69,7 @@ type asker struct {
 	class    Class
 	deadline time.Duration
 	order    uint64
+	pos      uint64 // in the session's log
 }
 
 func (w *want) to(s WantState) {
@@ -92,7 +94,7 @@ type ask struct {
 	p    *peer
 	sp   *sessionPeer // the session's view that made us ask
 	kind askKind
-	at   time.Duration // when it was put on the wire
+	at   time.Duration // when it was put on the wire or, for askMissing and askLate, when it became so
 	size int64         // bytes charged to the peer's window, 0 when not charged
 
 	block     bool     // the peer was asked for the block itself at some time
@@ -233,7 +235,8 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 	} else {
 		w.askers = append(w.askers, asker{s: sess, refs: 1, class: opt.Class, deadline: opt.Deadline, order: opt.Order})
 		sess.wants++
-		sess.log.push(w)
+		pos := sess.log.push(w)
+		w.askers[len(w.askers)-1].pos = pos
 	}
 	if !w.exact && w.size == 0 {
 		w.size = sess.guess()
@@ -256,15 +259,31 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 func (e *Engine) Cancel(now time.Duration, s SessionID, c cid.Cid) {
 	e.now = now
 	sess, w := e.sessions[s], e.wants[c]
-	if sess == nil || w == nil {
+	if sess == nil {
 		return
 	}
-	a := w.asker(sess)
+	var a *asker
+	if w != nil {
+		a = w.asker(sess)
+	}
 	if a == nil {
+		e.withhold(sess, c)
 		return
 	}
 	if a.refs--; a.refs == 0 {
 		e.leave(w, sess)
+	}
+}
+
+// withhold withdraws one reference to a want that was answered, if the answer has not been handed out yet.
+func (e *Engine) withhold(s *session, c cid.Cid) {
+	for i := range e.ready.Delivers {
+		if d := &e.ready.Delivers[i]; d.Session == s.id && d.CID == c {
+			if d.refs--; d.refs == 0 {
+				e.ready.Delivers = slices.Delete(e.ready.Delivers, i, i+1)
+			}
+			return
+		}
 	}
 }
 
@@ -287,8 +306,10 @@ func (e *Engine) leave(w *want, s *session) {
 			}
 			w.contested = false
 			if w.state == Pending {
+				e.revisit(w)
 				e.offer(w)
 			}
+			e.dirtySession(s)
 		}
 		e.rerank(w)
 		return
@@ -298,6 +319,7 @@ func (e *Engine) leave(w *want, s *session) {
 	}
 	if w.state == Waiting {
 		s.waiting--
+		e.dirtySession(s) // another want may take its place
 	}
 	w.to(Cancelled)
 	e.done.add(w.cid)
