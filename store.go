@@ -26,8 +26,7 @@ type Store interface {
 	// Put writes blocks. When it returns nil each of them is *written*: Get finds it and it survives the end of the
 	// process, though not yet the loss of power. Putting a block that is held already does nothing. It returns
 	// [ErrNoSpace] when the disk is full and [ErrTooBig] for a block over [MaxBlockSize]; then none, some or all of
-	// the blocks are written. The bytes may be reused by the caller after Put returns, unless the implementation says
-	// otherwise.
+	// the blocks are written. The bytes may be reused by the caller after Put returns.
 	Put(ctx context.Context, blocks ...Block) error
 
 	// Delete forgets a block. Deleting what is not held is not an error.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -12,12 +13,12 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// Mem keeps blocks in memory. It implements [dray.Store] and [dray.RawGetter]. It keeps the bytes of the blocks that are
-// put, without copying them. Use [NewMem] to make one.
+// Mem keeps blocks in memory. It implements [dray.Store] and [dray.RawGetter]. It keeps copies of the blocks
+// that are put. Use [NewMem] to make one.
 type Mem struct {
 	mu     sync.RWMutex
 	blocks map[string][]byte // by multihash
-	bytes  int64
+	used   int64
 	limit  int64
 	closed bool
 }
@@ -32,7 +33,7 @@ func NewMem(limit int64) *Mem {
 func (m *Mem) Bytes() int64 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.bytes
+	return m.used
 }
 
 // Len returns the number of blocks held.
@@ -87,7 +88,7 @@ func (m *Mem) find(ctx context.Context, op string, c cid.Cid) ([]byte, error) {
 	return nil, &dray.Error{Op: op, CID: c, Err: dray.ErrNotFound}
 }
 
-// Put implements [dray.Store]. It keeps the blocks' bytes.
+// Put implements [dray.Store]. It copies the bytes.
 func (m *Mem) Put(ctx context.Context, blocks ...dray.Block) error {
 	for _, b := range blocks {
 		if err := m.put(ctx, b); err != nil {
@@ -116,11 +117,11 @@ func (m *Mem) put(ctx context.Context, b dray.Block) error {
 	if _, ok := inline(mh); ok {
 		return nil
 	}
-	if size := int64(b.Size()); m.limit > 0 && m.bytes+size > m.limit {
-		return &dray.Error{Op: "put", CID: b.CID(), Err: fmt.Errorf("%w: %d of %d bytes used", dray.ErrNoSpace, m.bytes, m.limit)}
+	if size := int64(b.Size()); m.limit > 0 && m.used+size > m.limit {
+		return &dray.Error{Op: "put", CID: b.CID(), Err: fmt.Errorf("%w: %d of %d bytes used", dray.ErrNoSpace, m.used, m.limit)}
 	}
-	m.blocks[mh] = b.Data()
-	m.bytes += int64(b.Size())
+	m.blocks[mh] = bytes.Clone(b.Data())
+	m.used += int64(b.Size())
 	return nil
 }
 
@@ -135,7 +136,7 @@ func (m *Mem) Delete(ctx context.Context, c cid.Cid) error {
 	if m.closed {
 		return &dray.Error{Op: "delete", CID: c, Err: dray.ErrClosed}
 	}
-	m.bytes -= int64(len(m.blocks[mh]))
+	m.used -= int64(len(m.blocks[mh]))
 	delete(m.blocks, mh)
 	return nil
 }
@@ -185,7 +186,7 @@ func (m *Mem) Close() error {
 	if m.closed {
 		return &dray.Error{Op: "close", Err: dray.ErrClosed}
 	}
-	m.closed, m.blocks, m.bytes = true, nil, 0
+	m.closed, m.blocks, m.used = true, nil, 0
 	return nil
 }
 
