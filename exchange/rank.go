@@ -54,9 +54,9 @@ func boosted(c Class, deadline, now time.Duration) Class {
 	switch left := deadline - now; {
 	case left <= 0:
 		return max(c, Critical)
-	case left < urgentSlack:
+	case left <= urgentSlack:
 		return max(c, Urgent)
-	case left < highSlack:
+	case left <= highSlack:
 		return max(c, High)
 	}
 	return c

@@ -122,6 +122,9 @@ func (s *script) define(name string, size int) dray.Block {
 	if err != nil {
 		s.t.Fatalf("%q is no block", name)
 	}
+	if _, twice := s.blocks[name]; twice {
+		s.t.Fatalf("%s was mentioned before its size was given", name)
+	}
 	b := testBlock(s.t, n, size)
 	s.blocks[name], s.names[b.CID()] = b, name
 	return b
