@@ -49,8 +49,14 @@ type reader struct {
 	beat    time.Time // when the loop last heard that bytes arrive
 }
 
-// heardEvery is how often the loop is told that a large message is still arriving.
-const heardEvery = 250 * time.Millisecond
+const (
+	// heardEvery is how often the loop is told that a large message is still arriving.
+	heardEvery = 250 * time.Millisecond
+
+	// A frame that has begun takes memory until it ends, so it must arrive at no less than frameRate bytes a second.
+	frameGrace = 20 * time.Second
+	frameRate  = 32 << 10
+)
 
 // Read counts as a sign of life of the peer, so that a large block on a slow path does not look like silence.
 func (r *reader) Read(p []byte) (int, error) {
@@ -68,6 +74,7 @@ func (r *reader) run() error {
 	frames := wire.FrameReader{R: r}
 	var taken int64
 	alloc := func(size int) []byte {
+		r.s.SetReadDeadline(time.Now().Add(frameGrace + time.Duration(size)*time.Second/frameRate))
 		taken = int64(size)
 		if !r.n.budget.take(taken) {
 			return nil
@@ -84,6 +91,7 @@ func (r *reader) run() error {
 			}
 			return err
 		}
+		r.s.SetReadDeadline(time.Time{})
 		if err := r.message(buf, taken); err != nil {
 			return err
 		}
