@@ -1,0 +1,79 @@
+# Dray's build. `make` lists the targets. Tools come from Go's module proxy, so nothing is needed but Go and make, and
+# for the race detector a C compiler.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+
+tool := go tool -modfile=internal/tools/go.mod
+# The modules of this repository. The tools' own module holds no code.
+modules := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod))
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: build
+build: ## build bin/dray, one static binary
+	CGO_ENABLED=0 go build -trimpath -o bin/dray ./cmd/dray
+
+.PHONY: fmt
+fmt: tools ## format the code
+	$(tool) gofumpt -w .
+
+.PHONY: tools
+tools:
+	@$(tool) gofumpt -version >/dev/null && $(tool) staticcheck -version >/dev/null || { \
+		echo 'make: gofumpt and staticcheck could not be built: see internal/tools/go.mod; they come from the Go module proxy' >&2; exit 1; }
+
+.PHONY: lint
+lint: tools ## formatting, vet, staticcheck and the rules of internal/arch
+	@files=$$($(tool) gofumpt -l .) || exit 1; \
+	if [[ -n $$files ]]; then echo "not formatted; run 'make fmt':" >&2; echo "$$files" >&2; exit 1; fi
+	@for m in $(modules); do (cd $$m && echo "vet and staticcheck $$m" && go vet ./... && \
+		go tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck ./...) || exit 1; done
+	go test ./internal/arch
+
+.PHONY: check
+check: lint ## lint, then all tests with the race detector: under a minute once built
+	go test -race ./...
+
+.PHONY: test
+test: lint race heavy ## everything that a change must pass; installs what it needs
+
+# The race detector needs cgo and a C compiler. Without one this installs it where that is possible, and else stops: a run
+# without the detector is not the same test.
+cc_works = echo 'int main(void){return 0;}' | $$(go env CC) -x c - -o /dev/null 2>/dev/null
+.PHONY: race
+race:
+	@$(cc_works) || { [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev >/dev/null; } || true
+	@$(cc_works) || { echo "make test: no working C compiler ($$(go env CC)), which Go's race detector needs:" \
+		"install gcc, or set CC" >&2; exit 1; }
+	CGO_ENABLED=1 go test -race ./...
+
+# Tests that take longer than a minute choose their length by DRAY_TEST=long; the race detector would only slow them down,
+# and has already seen the same code. The modules beside the product's are tested here too.
+.PHONY: heavy
+heavy:
+	@for m in $(filter-out .,$(modules)); do echo "test $$m"; (cd $$m && go test ./...) || exit 1; done
+	DRAY_TEST=long go test -timeout 30m ./...
+
+FUZZTIME ?= 10s
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME each (10s)
+	@grep -rlE '^func Fuzz[A-Za-z0-9_]*\(' --include='*_test.go' . | grep -v /testdata/ | sort | while read -r file; do \
+		dir=$$(dirname $$file); \
+		grep -oE '^func Fuzz[A-Za-z0-9_]*' $$file | cut -c6- | while read -r name; do \
+			echo "$$dir $$name"; \
+			(cd $$dir && go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .) </dev/null || exit 1; \
+		done || exit 1; \
+	done
+
+.PHONY: bench
+bench: ## measure side by side with others; prints a table
+	cd bench && go run . $(BENCHFLAGS)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
