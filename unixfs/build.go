@@ -20,8 +20,8 @@ type Ref struct {
 }
 
 // Builder builds the interior nodes above a file's leaves. It is fed with leaves in byte order and emits each node as
-// soon as it is full, so it needs memory for one node per level and no more. The layout is the balanced one: all leaves
-// at the same depth, every node full but the last of its level.
+// soon as it is full, so it needs memory for one node per level and no more. The layout is the balanced one: all
+// leaves at the same depth, every node full but the last of its level.
 //
 // A Builder is good for one file, and not safe for concurrent use.
 type Builder struct {
@@ -50,8 +50,8 @@ func NewBuilder(p Profile, emit func(dray.Block) error) *Builder {
 	return b
 }
 
-// AddLeaf adds the next leaf: its CID, the length of its content and the length of its block. The block itself stays with
-// the caller. It does not allocate, except for room that is used again and for the nodes it emits.
+// AddLeaf adds the next leaf: its CID, the length of its content and the length of its block. The block itself stays
+// with the caller. It does not allocate, except for room that is used again and for the nodes it emits.
 func (b *Builder) AddLeaf(c cid.Cid, contentSize, blockSize int64) error {
 	if b.err != nil {
 		return b.err
@@ -68,8 +68,8 @@ func (b *Builder) AddLeaf(c cid.Cid, contentSize, blockSize int64) error {
 	return b.err
 }
 
-// Finish emits the nodes that are still open and returns the root. A file of one leaf is that leaf. A file without leaves
-// is one empty leaf, which Finish emits. The Builder must not be used afterwards.
+// Finish emits the nodes that are still open and returns the root. A file of one leaf is that leaf. A file without
+// leaves is one empty leaf, which Finish emits. The Builder must not be used afterwards.
 func (b *Builder) Finish() (Ref, error) {
 	if b.err != nil {
 		return Ref{}, b.err
@@ -103,8 +103,8 @@ func (b *Builder) empty() (Ref, error) {
 	return Ref{CID: block.CID(), Tsize: int64(len(data))}, b.emit(block)
 }
 
-// push adds a child to level i. A full level is flushed only when one more child comes, so that the last node of a level
-// never has no children.
+// push adds a child to level i. A full level is flushed only when one more child comes, so that the last node of a
+// level never has no children.
 func (b *Builder) push(i int, child Ref) error {
 	if i == len(b.levels) {
 		b.levels = append(b.levels, level{})

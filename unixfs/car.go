@@ -18,10 +18,10 @@ import (
 // maxCARHeader bounds the header of a CAR that is read: some 25,000 roots.
 const maxCARHeader = 1 << 20
 
-// WriteCAR writes everything under roots to w as a CAR, version 1: parents before children, depth first, each block once.
-// Blocks that are inside their own CIDs are not written. Blocks of every codec that [Links] knows are followed. It asks g
-// for one block at a time, and gives w few writes per block, so w should be buffered if it is slow. Errors are those of
-// [Links], of g and of w; what was written by then is a valid CAR but for its end.
+// WriteCAR writes everything under roots to w as a CAR, version 1: parents before children, depth first, each block
+// once. Blocks that are inside their own CIDs are not written. Blocks of every codec that [Links] knows are followed.
+// It asks g for one block at a time, and gives w few writes per block, so w should be buffered if it is slow. Errors
+// are those of [Links], of g and of w; what was written by then is a valid CAR but for its end.
 func WriteCAR(ctx context.Context, w io.Writer, roots []cid.Cid, g dray.Getter) error {
 	if len(roots) == 0 {
 		return errors.New("a CAR needs a root")
@@ -64,12 +64,12 @@ type CARStats struct {
 	Blocks, Bytes int64
 }
 
-// ReadCAR reads a CAR, of version 1 or 2, and calls put with each block after checking it against its CID; blocks that are
-// inside their own CIDs are checked and left out. It never holds more than one block. The index of a version 2 CAR is not
-// read.
+// ReadCAR reads a CAR, of version 1 or 2, and calls put with each block after checking it against its CID; blocks
+// that are inside their own CIDs are checked and left out. It never holds more than one block. The index of a version
+// 2 CAR is not read.
 //
-// It stops at the first error: that of put or of ctx, an [*dray.Error] wrapping [dray.ErrCorrupt] or [dray.ErrBadCID] for
-// a block that does not match, [io.ErrUnexpectedEOF] for a CAR that is cut off, or one wrapping [ErrInvalid] or
+// It stops at the first error: that of put or of ctx, an [*dray.Error] wrapping [dray.ErrCorrupt] or [dray.ErrBadCID]
+// for a block that does not match, [io.ErrUnexpectedEOF] for a CAR that is cut off, or one wrapping [ErrInvalid] or
 // [dray.ErrTooBig] for what cannot be read or is longer than a block may be. The stats say how far it came.
 func ReadCAR(ctx context.Context, r io.Reader, put func(dray.Block) error) (CARStats, error) {
 	return ScanCAR(ctx, r, func(c cid.Cid, data []byte) error {
@@ -81,8 +81,8 @@ func ReadCAR(ctx context.Context, r io.Reader, put func(dray.Block) error) (CARS
 	})
 }
 
-// ScanCAR is [ReadCAR] for callers that check the blocks themselves, many at a time: it calls each with every CID and the
-// bytes that are filed under it, unchecked, which each may keep.
+// ScanCAR is [ReadCAR] for callers that check the blocks themselves, many at a time: it calls each with every CID and
+// the bytes that are filed under it, unchecked, which each may keep.
 func ScanCAR(ctx context.Context, r io.Reader, each func(c cid.Cid, data []byte) error) (CARStats, error) {
 	in := &countReader{r: bufio.NewReaderSize(r, 256<<10)}
 	end, err := carEnd(in.r)
@@ -128,8 +128,8 @@ func carError(what string, err error) error {
 	return fmt.Errorf("%w: CAR %s: %w", ErrInvalid, what, err)
 }
 
-// carEnd returns the byte at which the blocks of a version 2 CAR end, or 0 for version 1, whose blocks end with the input.
-// The library does not tell when the input ends before that.
+// carEnd returns the byte at which the blocks of a version 2 CAR end, or 0 for version 1, whose blocks end with the
+// input. The library does not tell when the input ends before that.
 func carEnd(r *bufio.Reader) (int64, error) {
 	const characteristics = 16
 	head, err := r.Peek(car.PragmaSize + car.HeaderSize)

@@ -75,7 +75,8 @@ func TestCARRoundTrip(t *testing.T) {
 				t.Errorf("%v differs", c)
 			}
 		}
-		if len(got) != len(m) || stats.Blocks != int64(len(m)) || stats.Bytes != size || !slices.Equal(stats.Roots, []cid.Cid{root.CID}) {
+		if len(got) != len(m) || stats.Blocks != int64(len(m)) || stats.Bytes != size ||
+			!slices.Equal(stats.Roots, []cid.Cid{root.CID}) {
 			t.Errorf("%s: %d blocks of %d, stats %+v", p.Name, len(got), len(m), stats)
 		}
 		// The library reads it too, verifying every block.
@@ -101,7 +102,8 @@ func TestCARRoundTrip(t *testing.T) {
 func TestCAROrder(t *testing.T) {
 	m, root, order := graph(t)
 	var got []cid.Cid
-	stats, err := ReadCAR(context.Background(), bytes.NewReader(writeCAR(t, m, root, order[2], root)), func(b dray.Block) error {
+	data := writeCAR(t, m, root, order[2], root)
+	stats, err := ReadCAR(context.Background(), bytes.NewReader(data), func(b dray.Block) error {
 		got = append(got, b.CID())
 		return nil
 	})
@@ -201,10 +203,12 @@ func TestCARStops(t *testing.T) {
 	m, root, _ := graph(t)
 	data := writeCAR(t, m, root)
 	boom := errors.New("boom")
-	if _, err := ReadCAR(context.Background(), bytes.NewReader(data), func(dray.Block) error { return boom }); err != boom {
+	bg := context.Background()
+	if _, err := ReadCAR(bg, bytes.NewReader(data), func(dray.Block) error { return boom }); err != boom {
 		t.Errorf("put failed: %v", err)
 	}
-	if _, err := ReadCAR(context.Background(), io.MultiReader(bytes.NewReader(data), iotest.ErrReader(boom)), blockMap{}.put); !errors.Is(err, boom) {
+	broken := io.MultiReader(bytes.NewReader(data), iotest.ErrReader(boom))
+	if _, err := ReadCAR(bg, broken, blockMap{}.put); !errors.Is(err, boom) {
 		t.Errorf("read failed: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -215,7 +219,8 @@ func TestCARStops(t *testing.T) {
 	if err := WriteCAR(context.Background(), io.Discard, nil, m); err == nil {
 		t.Error("a CAR without roots was written")
 	}
-	if err := WriteCAR(context.Background(), io.Discard, []cid.Cid{root}, blockMap{root: m[root]}); !errors.Is(err, dray.ErrNotFound) {
+	err := WriteCAR(bg, io.Discard, []cid.Cid{root}, blockMap{root: m[root]})
+	if !errors.Is(err, dray.ErrNotFound) {
 		t.Errorf("missing block: %v", err)
 	}
 	for n := range 12 {

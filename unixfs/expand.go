@@ -49,8 +49,8 @@ func identityBlock(c cid.Cid) (dray.Block, bool) {
 	return b, err == nil
 }
 
-// memo remembers shapes of recent blocks, so that a DAG that repeats itself does not fetch the same block again and again.
-// It forgets the oldest first and holds at most memoLinks links.
+// memo remembers shapes of recent blocks, so that a DAG that repeats itself does not fetch the same block again and
+// again. It forgets the oldest first and holds at most memoLinks links.
 type memo struct {
 	m     map[cid.Cid]*shape
 	order []cid.Cid
@@ -174,6 +174,10 @@ func (x *expansion) child(t *task, l Link) error {
 	path := l.Name
 	if t.path != "" {
 		path = t.path + "/" + l.Name
+	}
+	if x.w.cfg.Shallow {
+		x.add(&slot{entry: &Entry{Path: path, Kind: Unknown, CID: l.CID, Size: max(l.Tsize, 0)}})
+		return nil
 	}
 	if x.w.isRawFile(l) {
 		x.add(&slot{entry: &Entry{Path: path, Kind: File, CID: l.CID, Size: l.Tsize}})

@@ -57,13 +57,14 @@ func TestWalkHostileFiles(t *testing.T) {
 	dir := put(pbBlock(t, []byte(emptyDir)))
 	other := put(hashed(t, cid.DagCBOR, []byte{0xa0}))
 	bad := put(pbBlock(t, []byte("\x0a\x00")))
+	inside := Link{CID: identity(t, cid.Raw, []byte("abc")), Size: 9, Tsize: 9}
 	for _, tc := range []struct {
 		name  string
 		root  dray.Block
 		want  error
 		blame cid.Cid
 	}{
-		{"raw leaf longer than its parent says", fileNode(t, Link{CID: leaf.CID(), Size: 3, Tsize: 3}), ErrInvalid, leaf.CID()},
+		{"raw leaf longer than said", fileNode(t, Link{CID: leaf.CID(), Size: 3, Tsize: 3}), ErrInvalid, leaf.CID()},
 		{"raw leaf shorter", fileNode(t, Link{CID: leaf.CID(), Size: 5, Tsize: 5}), ErrInvalid, leaf.CID()},
 		{"dag-pb leaf longer", fileNode(t, Link{CID: inner.CID(), Size: 3, Tsize: 12}), ErrInvalid, inner.CID()},
 		{"dag-pb leaf shorter, no Tsize", fileNode(t, Link{CID: inner.CID(), Size: 9}), ErrInvalid, inner.CID()},
@@ -73,7 +74,7 @@ func TestWalkHostileFiles(t *testing.T) {
 		{"dag-cbor inside a file", fileNode(t, Link{CID: other.CID(), Size: 1, Tsize: 1}), ErrNotUnixFS, other.CID()},
 		{"no UnixFS inside a file", fileNode(t, Link{CID: bad.CID(), Size: 1, Tsize: 900}), ErrInvalid, bad.CID()},
 		{"a leaf of 5 MiB", fileNode(t, Link{CID: leaf.CID(), Size: 5 << 20, Tsize: 5 << 20}), ErrInvalid, cid.Undef},
-		{"identity leaf of the wrong size", fileNode(t, Link{CID: identity(t, cid.Raw, []byte("abc")), Size: 9, Tsize: 9}), ErrInvalid, cid.Undef},
+		{"identity leaf of the wrong size", fileNode(t, inside), ErrInvalid, cid.Undef},
 	} {
 		put(tc.root)
 		blame, err := blamed(t, m, tc.root.CID(), WalkConfig{})
@@ -89,7 +90,8 @@ func TestWalkRefute(t *testing.T) {
 	put := func(b dray.Block) dray.Block { m.put(b); return b }
 	a, b := put(wrapped(t, "aaaa")), put(wrapped(t, "bb"))
 	mid := put(fileNode(t, Link{CID: a.CID(), Size: 4, Tsize: 4}, Link{CID: b.CID(), Size: 2, Tsize: 2}))
-	top := put(fileNode(t, Link{CID: mid.CID(), Size: 6, Tsize: 6}, Link{CID: a.CID(), Size: 4, Tsize: 4}, Link{CID: mid.CID(), Size: 6, Tsize: 6}))
+	lie := Link{CID: mid.CID(), Size: 6, Tsize: 6}
+	top := put(fileNode(t, lie, Link{CID: a.CID(), Size: 4, Tsize: 4}, lie))
 	w := NewWalk(top.CID(), WalkConfig{})
 	files, err := contents(t, w, m, newRand(1))
 	if err != nil || string(files[""]) != "aaaabbaaaaaaaabb" || w.Manifest().Len() != 5 || len(w.refuted) != 1 {
@@ -97,8 +99,10 @@ func TestWalkRefute(t *testing.T) {
 	}
 	// Raw files in a directory whose Tsize is wrong, too big, or absent.
 	raw := put(hashed(t, cid.Raw, []byte("raw file")))
-	noTsize := protowire.AppendBytes([]byte{tagPBLinks}, append(protowire.AppendString([]byte{tagHash}, raw.CID().KeyString()), "\x12\x01d"...))
-	dir := put(pbBlock(t, slices.Concat(link("a", raw.CID(), 8), link("b", raw.CID(), 3), link("c", raw.CID(), 1<<40), noTsize, []byte(emptyDir))))
+	hash := protowire.AppendString([]byte{tagHash}, raw.CID().KeyString())
+	noTsize := protowire.AppendBytes([]byte{tagPBLinks}, append(hash, "\x12\x01d"...))
+	dir := put(pbBlock(t, slices.Concat(
+		link("a", raw.CID(), 8), link("b", raw.CID(), 3), link("c", raw.CID(), 1<<40), noTsize, []byte(emptyDir))))
 	w = NewWalk(dir.CID(), WalkConfig{})
 	files, err = contents(t, w, m, newRand(1))
 	if err != nil || len(files) != 4 {
@@ -124,7 +128,7 @@ func TestWalkHostileDirectories(t *testing.T) {
 	s0, _ := slotAt(nameHash(name), 0, 256)
 	s1, _ := slotAt(nameHash(name), 1, 256)
 	at0 := func(name string, c cid.Cid) []byte { return link(slotName(s0, 256)+name, c, 4) }
-	deep := shard(256, link(slotName(s1, 256)+name, c, 4))
+	deep, astray := shard(256, link(slotName(s1, 256)+name, c, 4)), shard(256, link(slotName(s1^1, 256)+name, c, 4))
 	for _, tc := range []struct {
 		name string
 		root dray.Block
@@ -138,7 +142,7 @@ func TestWalkHostileDirectories(t *testing.T) {
 		{"NUL", pbBlock(t, slices.Concat(link("a\x00", c, 4), []byte(emptyDir))), ErrInvalid},
 		{"dot dot in a shard", shard(256, link(slotName(slotOf("..", 256), 256)+"..", c, 4)), ErrInvalid},
 		{"name in the wrong slot", shard(256, link(slotName(s0^1, 256)+name, c, 4)), ErrInvalid},
-		{"name in the wrong deeper slot", shard(256, at0("", shard(256, link(slotName(s1^1, 256)+name, c, 4)).CID())), ErrInvalid},
+		{"name in the wrong deeper slot", shard(256, at0("", astray.CID())), ErrInvalid},
 		{"shard of another fanout below", shard(256, at0("", shard(8, link("0"+name, c, 4)).CID())), ErrInvalid},
 		{"directory as a shard", shard(256, at0("", pbBlock(t, []byte(emptyDir)).CID())), ErrInvalid},
 		{"empty shard below", shard(256, at0("", shard(256).CID())), ErrInvalid},
@@ -198,10 +202,12 @@ func TestWalkDiamonds(t *testing.T) {
 			leaf = hashed(t, cid.Raw, nil)
 			m.put(leaf)
 		}
-		b, total := fileNode(t, Link{CID: leaf.CID(), Size: size, Tsize: size}, Link{CID: leaf.CID(), Size: size, Tsize: size}), 2*size
+		l := Link{CID: leaf.CID(), Size: size, Tsize: size}
+		b, total := fileNode(t, l, l), 2*size
 		for range 50 {
 			m.put(b)
-			b = fileNode(t, Link{CID: b.CID(), Size: total, Tsize: total + 1000}, Link{CID: b.CID(), Size: total, Tsize: total + 1000})
+			l = Link{CID: b.CID(), Size: total, Tsize: total + 1000}
+			b = fileNode(t, l, l)
 			total *= 2
 		}
 		m.put(b)

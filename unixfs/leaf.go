@@ -9,8 +9,8 @@ import (
 	"dray"
 )
 
-// AppendLeafHead appends the bytes that stand before the content in the profile's leaves. A leaf's block is head, content
-// and tail, in that order; raw leaves have neither head nor tail.
+// AppendLeafHead appends the bytes that stand before the content in the profile's leaves. A leaf's block is head,
+// content and tail, in that order; raw leaves have neither head nor tail.
 func (p Profile) AppendLeafHead(dst []byte, contentSize int64) []byte {
 	if p.RawLeaves {
 		return dst
@@ -57,9 +57,9 @@ func leafMessage(contentSize int64) int64 {
 // inline, however it was encoded, and also an interior node that carries some content of its own before that of its
 // links. A leaf without content has it all in head.
 //
-// It returns an [*dray.Error] wrapping [ErrNotLeaf] for a block that holds no content in one piece (an interior node, a
-// directory, a symlink) and [ErrInvalid] or [ErrNotUnixFS] for one that cannot be read. It does not hash the block, and it
-// does not allocate unless it fails.
+// It returns an [*dray.Error] wrapping [ErrNotLeaf] for a block that holds no content in one piece (an interior node,
+// a directory, a symlink) and [ErrInvalid] or [ErrNotUnixFS] for one that cannot be read. It does not hash the block,
+// and it does not allocate unless it fails.
 func SplitLeaf(c cid.Cid, block []byte) (head, content, tail []byte, err error) {
 	if c.Type() == cid.Raw {
 		return nil, block, nil, nil

@@ -66,7 +66,8 @@ func TestSplitLeaf(t *testing.T) {
 	for _, p := range []Profile{V0(), V1()} {
 		for _, n := range []int64{0, 1, 127, 128, 16383, 16384, 1 << 18, 1 << 20} {
 			c := mustSum(t, map[bool]cid.Prefix{true: v1, false: v0}[p.RawLeaves])
-			rows = append(rows, row{p.Name, c, string(p.AppendLeafHead(nil, n)), strings.Repeat("x", int(n)), string(p.AppendLeafTail(nil, n))})
+			head, tail := string(p.AppendLeafHead(nil, n)), string(p.AppendLeafTail(nil, n))
+			rows = append(rows, row{p.Name, c, head, strings.Repeat("x", int(n)), tail})
 		}
 	}
 	for _, r := range rows {
@@ -140,7 +141,8 @@ func TestSplitLeafRefuses(t *testing.T) {
 }
 
 func FuzzSplitLeaf(f *testing.F) {
-	for _, s := range []string{"", emptyDir, "\x0a\x08\x08\x02\x12\x02hi\x18\x02", string(node(rawLink, []byte("\x08\x02\x12\x01x\x18\x05\x20\x04")))} {
+	mixed := string(node(rawLink, []byte("\x08\x02\x12\x01x\x18\x05\x20\x04")))
+	for _, s := range []string{"", emptyDir, "\x0a\x08\x08\x02\x12\x02hi\x18\x02", mixed} {
 		f.Add([]byte(s))
 	}
 	pb := cid.NewCidV1(cid.DagProtobuf, rawLeaf.CID().Hash())
@@ -174,7 +176,8 @@ func FuzzSplitLeaf(f *testing.F) {
 func FuzzParse(f *testing.F) {
 	shard := node(link("00a", rawLeaf.CID(), 4), []byte("\x08\x05\x12\x01\x01\x28\x22\x30\x80\x02"))
 	for _, s := range [][]byte{
-		[]byte(emptyDir), node(rawLink, []byte("\x08\x02\x18\x04\x20\x04")), node(link("a", rawLeaf.CID(), 4), []byte("\x08\x01")),
+		[]byte(emptyDir), node(rawLink, []byte("\x08\x02\x18\x04\x20\x04")),
+		node(link("a", rawLeaf.CID(), 4), []byte("\x08\x01")),
 		shard, node(nil, []byte("\x08\x04\x12\x01x")), []byte("\x0a\x08\x08\x02\x12\x02hi\x18\x02"),
 	} {
 		f.Add(s)
@@ -214,7 +217,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// hasStat reports whether a UnixFS message has a mode or mtime, or other fields that are skipped here but read elsewhere.
+// hasStat reports whether a UnixFS message has a mode or mtime, or other fields that are skipped here but read
+// elsewhere.
 func hasStat(msg []byte) bool {
 	for len(msg) > 0 {
 		num, _, n := protowire.ConsumeField(msg)

@@ -25,9 +25,9 @@ const (
 	codecJSON = 0x0200 // plain JSON: no links
 )
 
-// Links returns the CIDs that a block of any known codec links to, in the order in which they stand there and as often:
-// raw, dag-pb, dag-cbor, dag-json, and plain CBOR and JSON, which have none. It returns an [*dray.Error] wrapping [ErrCodec]
-// for another codec and [ErrInvalid] for a block that cannot be read.
+// Links returns the CIDs that a block of any known codec links to, in the order in which they stand there and as
+// often: raw, dag-pb, dag-cbor, dag-json, and plain CBOR and JSON, which have none. It returns an [*dray.Error]
+// wrapping [ErrCodec] for another codec and [ErrInvalid] for a block that cannot be read.
 func Links(b dray.Block) ([]cid.Cid, error) {
 	links, err := linksOf(b)
 	return links, at("read links of", b.CID(), err)
@@ -95,9 +95,9 @@ func dataLinks(block []byte, decode func(datamodel.NodeAssembler, *bytes.Reader)
 	return links, nil
 }
 
-// Sweep finds every block under some roots, whatever the codecs: each once, parents before children, depth first as far as
-// the blocks' arrival allows. It is the counterpart of [Walk] for DAGs that are no files, and for whole copies. Like Walk it
-// is a state machine without input or output. It is not safe for concurrent use.
+// Sweep finds every block under some roots, whatever the codecs: each once, parents before children, depth first as
+// far as the blocks' arrival allows. It is the counterpart of [Walk] for DAGs that are no files, and for whole
+// copies. Like Walk it is a state machine without input or output. It is not safe for concurrent use.
 type Sweep struct {
 	stack    []cid.Cid // to be asked for, the next one last
 	seen     map[cid.Cid]struct{}
@@ -106,8 +106,8 @@ type Sweep struct {
 	err      error
 }
 
-// NewSweep returns a Sweep over everything under roots, of at most maxBlocks different blocks; if maxBlocks is zero, 2^26. Whatever
-// maxBlocks, it gives up with [ErrTooLarge] when over four million links wait to be followed.
+// NewSweep returns a Sweep over everything under roots, of at most maxBlocks different blocks; if maxBlocks is zero,
+// 2^26. Whatever maxBlocks, it gives up with [ErrTooLarge] when over four million links wait to be followed.
 func NewSweep(maxBlocks int, roots ...cid.Cid) *Sweep {
 	if maxBlocks == 0 {
 		maxBlocks = 1 << 26
@@ -118,8 +118,8 @@ func NewSweep(maxBlocks int, roots ...cid.Cid) *Sweep {
 	return s
 }
 
-// Need appends to dst the CIDs of up to n blocks that have not been asked for yet. Blocks that are inside their own CIDs
-// are never asked for.
+// Need appends to dst the CIDs of up to n blocks that have not been asked for yet. Blocks that are inside their own
+// CIDs are never asked for.
 func (s *Sweep) Need(dst []cid.Cid, n int) []cid.Cid {
 	for ; n > 0 && len(s.stack) > 0 && s.err == nil; n-- {
 		c := s.stack[len(s.stack)-1]

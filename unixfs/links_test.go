@@ -26,7 +26,9 @@ func dataBlock(t testing.TB, codec uint64, links ...cid.Cid) dray.Block {
 	n, err := qp.BuildMap(basicnode.Prototype.Any, -1, func(m datamodel.MapAssembler) {
 		if len(links) > 0 {
 			qp.MapEntry(m, "deep", qp.List(-1, func(l datamodel.ListAssembler) {
-				qp.ListEntry(l, qp.List(-1, func(l datamodel.ListAssembler) { qp.ListEntry(l, qp.Link(cidlink.Link{Cid: links[0]})) }))
+				qp.ListEntry(l, qp.List(-1, func(l datamodel.ListAssembler) {
+					qp.ListEntry(l, qp.Link(cidlink.Link{Cid: links[0]}))
+				}))
 			}))
 			qp.MapEntry(m, "links", qp.List(-1, func(l datamodel.ListAssembler) {
 				for _, c := range links[1:] {
@@ -70,7 +72,8 @@ func identity(t testing.TB, codec uint64, data []byte) cid.Cid {
 }
 
 func TestLinks(t *testing.T) {
-	a, b, c := hashed(t, cid.Raw, []byte("a")).CID(), hashed(t, cid.Raw, []byte("b")).CID(), identity(t, cid.Raw, []byte("c"))
+	a, b := hashed(t, cid.Raw, []byte("a")).CID(), hashed(t, cid.Raw, []byte("b")).CID()
+	c := identity(t, cid.Raw, []byte("c"))
 	for _, tc := range []struct {
 		name  string
 		block dray.Block
@@ -241,7 +244,9 @@ func TestResolve(t *testing.T) {
 		if got, err := ResolvePath(ctx, m, root.CID, nil); got != root.CID || err != nil {
 			t.Errorf("empty path: %v, %v", got, err)
 		}
-		for _, names := range [][]string{{"nope"}, {"sub", "nope"}, {"sub", ""}, {"sub", "entry 7 ü", "below a file"}, {"link", "x"}} {
+		for _, names := range [][]string{
+			{"nope"}, {"sub", "nope"}, {"sub", ""}, {"sub", "entry 7 ü", "below a file"}, {"link", "x"},
+		} {
 			if _, err := ResolvePath(ctx, m, root.CID, names); !errors.Is(err, dray.ErrNotFound) {
 				t.Errorf("%q: %v", names, err)
 			}
@@ -265,7 +270,8 @@ func TestResolveRefuses(t *testing.T) {
 		bitmap := make([]byte, 32)
 		bitmap[31-s/8] = 1 << (s % 8)
 		msg := append([]byte("\x08\x05\x12\x20"), bitmap...)
-		root := pbBlock(t, node(link(string(appendSlot(slot[:0], s, 256)), below.CID(), 1), append(msg, "\x28\x22\x30\x80\x02"...)))
+		links := link(string(appendSlot(slot[:0], s, 256)), below.CID(), 1)
+		root := pbBlock(t, node(links, append(msg, "\x28\x22\x30\x80\x02"...)))
 		m := blockMap{}
 		m.put(root)
 		m.put(below)
@@ -273,7 +279,8 @@ func TestResolveRefuses(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if _, err := ResolvePath(context.Background(), blockMap{}, identity(t, cid.DagCBOR, []byte{0xa0}), []string{"a"}); !errors.Is(err, ErrNotUnixFS) {
+	_, err := ResolvePath(context.Background(), blockMap{}, identity(t, cid.DagCBOR, []byte{0xa0}), []string{"a"})
+	if !errors.Is(err, ErrNotUnixFS) {
 		t.Errorf("identity dag-cbor: %v", err)
 	}
 	c := identity(t, cid.DagProtobuf, slices.Concat(link("a", rawLeaf.CID(), 4), []byte(emptyDir)))

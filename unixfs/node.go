@@ -24,6 +24,8 @@ const (
 	Shard
 	// Symlink is a symbolic link.
 	Symlink
+	// Unknown is what a shallow [Walk] did not look into. [Parse] never gives it.
+	Unknown
 )
 
 // String returns the kind's name in lower case.
@@ -39,6 +41,8 @@ func (k Kind) String() string {
 		return "directory shard"
 	case Symlink:
 		return "symlink"
+	case Unknown:
+		return "unknown"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -72,12 +76,12 @@ type Link struct {
 	Slot int
 }
 
-// Parse reads a block and checks that it makes sense: every number agrees with every other, no total overflows, names are
-// unique, and a shard's links are what its bitmap says. It does not judge names ([CheckName] does), and takes what the
-// block says about its children as said.
+// Parse reads a block and checks that it makes sense: every number agrees with every other, no total overflows, names
+// are unique, and a shard's links are what its bitmap says. It does not judge names ([CheckName] does), and takes
+// what the block says about its children as said.
 //
-// It returns an [*dray.Error] wrapping [ErrNotUnixFS] for a block that is something else (another codec, or dag-pb without
-// a UnixFS message) and [ErrInvalid] for one that makes no sense.
+// It returns an [*dray.Error] wrapping [ErrNotUnixFS] for a block that is something else (another codec, or dag-pb
+// without a UnixFS message) and [ErrInvalid] for one that makes no sense.
 func Parse(b dray.Block) (Node, error) {
 	n, err := parse(b.CID(), b.Data())
 	return n, at("parse", b.CID(), err)
@@ -185,8 +189,8 @@ func uniqueNames(links []Link) error {
 	return nil
 }
 
-// CheckName returns an error wrapping [ErrInvalid] if name cannot be an entry of a directory on disk: empty, ".", "..", or
-// with a slash or a NUL in it. Whoever writes files must use no name that fails; [Walk] refuses them itself.
+// CheckName returns an error wrapping [ErrInvalid] if name cannot be an entry of a directory on disk: empty, ".",
+// "..", or with a slash or a NUL in it. Whoever writes files must use no name that fails; [Walk] refuses them itself.
 func CheckName(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return invalid("name %q", name)

@@ -49,8 +49,8 @@ type pbNode struct {
 	linksAt span // from the first link's tag to the end of the last link
 }
 
-// scanPB reads the outer message of a dag-pb block. As the dag-pb specification wants, Data may stand before or after the
-// Links but not between them, and nothing else may stand there.
+// scanPB reads the outer message of a dag-pb block. As the dag-pb specification wants, Data may stand before or after
+// the Links but not between them, and nothing else may stand there.
 func scanPB(b []byte) (pbNode, error) {
 	var n pbNode
 	closed := false // the links ended, because Data followed them
@@ -98,7 +98,8 @@ type pbLink struct {
 	hasTsize   bool
 }
 
-// nextLink reads the first link of b, which is the linksAt range of a node that scanPB accepted, and returns the rest.
+// nextLink reads the first link of b, which is the linksAt range of a node that scanPB accepted, and returns the
+// rest.
 func nextLink(b []byte) (l pbLink, rest []byte, err error) {
 	_, _, k := protowire.ConsumeTag(b)
 	msg, m := protowire.ConsumeBytes(b[k:])
@@ -179,8 +180,8 @@ type fsData struct {
 	hasHashT, hasFanT bool
 }
 
-// scanFS reads a UnixFS message. The i-th blocksize is stored in links[i].Size; with a nil links they are only counted.
-// Unknown fields, mode and mtime among them, are skipped.
+// scanFS reads a UnixFS message. The i-th blocksize is stored in links[i].Size; with a nil links they are only
+// counted. Unknown fields, mode and mtime among them, are skipped.
 func scanFS(b []byte, links []Link) (fsData, error) {
 	var d fsData
 	for pos := 0; pos < len(b); {
@@ -264,8 +265,8 @@ func (d *fsData) number(num protowire.Number, v uint64, links []Link) error {
 	return nil
 }
 
-// appendLink appends a link as it stands in a dag-pb node. Name and Tsize are always written, even when empty, because
-// every importer that made CIDs worth matching did so.
+// appendLink appends a link as it stands in a dag-pb node. Name and Tsize are always written, even when empty,
+// because every importer that made CIDs worth matching did so.
 func appendLink(dst []byte, prefix, name string, c cid.Cid, tsize uint64) []byte {
 	key := c.KeyString()
 	n := len(prefix) + len(name)

@@ -20,8 +20,8 @@ const (
 	BlockBytes
 )
 
-// Profile is the set of choices that decides which CID a file or directory gets. Two machines with the same profile give
-// the same content the same CID. The zero Profile is not usable; start from [Native], [V1] or [V0].
+// Profile is the set of choices that decides which CID a file or directory gets. Two machines with the same profile
+// give the same content the same CID. The zero Profile is not usable; start from [Native], [V1] or [V0].
 type Profile struct {
 	// Name is what the profile is called on the command line.
 	Name string
@@ -84,8 +84,8 @@ func V0() Profile {
 // Profiles returns the profiles that [LookupProfile] knows, the default first.
 func Profiles() []Profile { return []Profile{Native(), V1(), V0()} }
 
-// LookupProfile returns the profile called name; the empty name means the default. The error for an unknown name lists
-// the known ones.
+// LookupProfile returns the profile called name; the empty name means the default. The error for an unknown name
+// lists the known ones.
 func LookupProfile(name string) (Profile, error) {
 	all := Profiles()
 	if name == "" {

@@ -52,8 +52,8 @@ var (
 	_ io.WriterTo       = (*Reader)(nil)
 )
 
-// NewReader returns a Reader for the file under root. It gets the root block, and all others, from g with ctx. It returns
-// an error wrapping [ErrNotFile] if root is a directory or a symlink, and those of [Parse] and of g.
+// NewReader returns a Reader for the file under root. It gets the root block, and all others, from g with ctx. It
+// returns an error wrapping [ErrNotFile] if root is a directory or a symlink, and those of [Parse] and of g.
 func NewReader(ctx context.Context, g dray.Getter, root cid.Cid, cfg ReaderConfig) (*Reader, error) {
 	if cfg.AheadBytes == 0 {
 		cfg.AheadBytes = 16 << 20
@@ -141,8 +141,8 @@ func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// ReadAt implements [io.ReaderAt]. It starts at the root each time, so it suits large reads in any order; the interior
-// nodes come from g again and again.
+// ReadAt implements [io.ReaderAt]. It starts at the root each time, so it suits large reads in any order; the
+// interior nodes come from g again and again.
 func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 	if offset < 0 {
 		return 0, errors.New("read at: before the beginning of the file")
@@ -192,8 +192,8 @@ func (r *Reader) load() error {
 	return nil
 }
 
-// find returns the leaf that holds the byte at offset, and where it begins. Path, which begins with the root, is left at
-// the node above the leaf, so that the next leaf is found at once.
+// find returns the leaf that holds the byte at offset, and where it begins. Path, which begins with the root, is left
+// at the node above the leaf, so that the next leaf is found at once.
 func (r *Reader) find(path *[]readFrame, offset int64, sequential bool) (leaf []byte, start int64, err error) {
 	for len(*path) > 1 {
 		if f := &(*path)[len(*path)-1]; offset >= f.start && offset < f.end {

@@ -36,8 +36,8 @@ func newReader(t testing.TB, g dray.Getter, root cid.Cid, cfg ReaderConfig) *Rea
 }
 
 func TestReader(t *testing.T) {
-	for _, base := range []Profile{V0(), V1()} {
-		p := small(base, 10, 3)
+	for _, start := range []Profile{V0(), V1()} {
+		p := small(start, 10, 3)
 		for _, n := range []int{0, 1, 10, 11, 30, 31, 90, 91, 1234} {
 			data := noise(uint64(n), n)
 			m := blockMap{}
@@ -126,8 +126,8 @@ func TestReaderFetchesOnce(t *testing.T) {
 
 // Ahead names every block before it is got, each once, and stays within its budget.
 func TestReaderAhead(t *testing.T) {
-	for _, base := range []Profile{V0(), V1()} {
-		p := small(base, 10, 5)
+	for _, start := range []Profile{V0(), V1()} {
+		p := small(start, 10, 5)
 		g := countGetter{blockMap{}, map[cid.Cid]int{}}
 		root := addFile(t, p, noise(6, 2000), g.put)
 		hinted := map[cid.Cid]int{}
@@ -206,7 +206,9 @@ func TestReaderAheadSeeks(t *testing.T) {
 		t.Fatal(err)
 	}
 	delete(m, n.Links[1].CID)
-	if err := iotest.TestReader(io.LimitReader(newReader(t, m, root.CID, ReaderConfig{AheadBytes: 1 << 20, Ahead: func([]cid.Cid) {}}), n.Links[0].Size), data[:n.Links[0].Size]); err != nil {
+	r = newReader(t, m, root.CID, ReaderConfig{AheadBytes: 1 << 20, Ahead: func([]cid.Cid) {}})
+	whole := n.Links[0].Size
+	if err := iotest.TestReader(io.LimitReader(r, whole), data[:whole]); err != nil {
 		t.Errorf("a block missing far ahead: %v", err)
 	}
 }
@@ -246,7 +248,8 @@ func TestReaderRefuses(t *testing.T) {
 			t.Errorf("%v: %v", c, err)
 		}
 	}
-	if _, err := NewReader(ctx, m, hashed(t, cid.Raw, []byte("gone")).CID(), ReaderConfig{}); !errors.Is(err, dray.ErrNotFound) {
+	gone := hashed(t, cid.Raw, []byte("gone")).CID()
+	if _, err := NewReader(ctx, m, gone, ReaderConfig{}); !errors.Is(err, dray.ErrNotFound) {
 		t.Errorf("missing root: %v", err)
 	}
 	liar := pbBlock(t, node(rawLink, []byte("\x08\x02\x18\x05\x20\x05")))

@@ -10,8 +10,8 @@ import (
 	"dray"
 )
 
-// SplitPath reads "CID", "CID/a/b", "/ipfs/CID/a/b" or "ipfs://CID/a/b" and returns the CID and the names after it. It
-// returns an error wrapping [dray.ErrBadCID] or [ErrInvalid].
+// SplitPath reads "CID", "CID/a/b", "/ipfs/CID/a/b" or "ipfs://CID/a/b" and returns the CID and the names after it.
+// It returns an error wrapping [dray.ErrBadCID] or [ErrInvalid].
 func SplitPath(s string) (root cid.Cid, names []string, err error) {
 	s = strings.TrimPrefix(s, "ipfs://")
 	s = strings.TrimPrefix(s, "/ipfs/")
@@ -35,9 +35,9 @@ func SplitPath(s string) (root cid.Cid, names []string, err error) {
 	return root, names, nil
 }
 
-// Resolve finds what lies at a path below a root, looking only into the blocks on the way: of a sharded directory, one
-// shard per level. It is a state machine without input or output: feed it with the block that [Resolve.Need] names until
-// it is Done. It is not safe for concurrent use.
+// Resolve finds what lies at a path below a root, looking only into the blocks on the way: of a sharded directory,
+// one shard per level. It is a state machine without input or output: feed it with the block that [Resolve.Need]
+// names until it is Done. It is not safe for concurrent use.
 type Resolve struct {
 	at    cid.Cid
 	names []string // still to be followed
@@ -70,8 +70,8 @@ func (r *Resolve) Done() bool { return r.err == nil && len(r.names) == 0 }
 // CID returns what the path names, once Done.
 func (r *Resolve) CID() cid.Cid { return r.at }
 
-// Feed hands in the block that Need named; any other is ignored. The error, if any, is an [*dray.Error] naming the block:
-// it wraps [dray.ErrNotFound] when there is no such name, or what [Parse] returns.
+// Feed hands in the block that Need named; any other is ignored. The error, if any, is an [*dray.Error] naming the
+// block: it wraps [dray.ErrNotFound] when there is no such name, or what [Parse] returns.
 func (r *Resolve) Feed(b dray.Block) error {
 	if r.err != nil || len(r.names) == 0 || b.CID() != r.at {
 		return r.err

@@ -106,8 +106,8 @@ type dirEntry struct {
 	ref  Ref
 }
 
-// buildShards emits the tree of shards for entries, deepest first, and returns its root. It gives the tree that inserting
-// the entries one by one in any order gives: a shard exists exactly where two or more names share a slot.
+// buildShards emits the tree of shards for entries, deepest first, and returns its root. It gives the tree that
+// inserting the entries one by one in any order gives: a shard exists exactly where two or more names share a slot.
 func (d *DirBuilder) buildShards(entries []dirEntry) (Ref, error) {
 	for i := range entries {
 		entries[i].hash = nameHash(entries[i].name)

@@ -103,7 +103,9 @@ type layout func(*helpers.DagBuilderHelper) (ipld.Node, error)
 
 func (r reference) addFile(t testing.TB, p Profile, data []byte, lay layout) ipld.Node {
 	t.Helper()
-	params := helpers.DagBuilderParams{Maxlinks: p.MaxLinks, RawLeaves: p.RawLeaves, CidBuilder: r.builder(p), Dagserv: r.dag}
+	params := helpers.DagBuilderParams{
+		Maxlinks: p.MaxLinks, RawLeaves: p.RawLeaves, CidBuilder: r.builder(p), Dagserv: r.dag,
+	}
 	db, err := params.New(chunk.NewSizeSplitter(bytes.NewReader(data), p.ChunkSize))
 	if err != nil {
 		t.Fatal(err)
@@ -129,8 +131,8 @@ func TestFileEqualsReference(t *testing.T) {
 	rawV0.RawLeaves = true
 	wrappedV1 := V1()
 	wrappedV1.RawLeaves = false
-	for _, base := range []Profile{V0(), V1(), Native(), rawV0, wrappedV1} {
-		for _, p := range []Profile{small(base, 16, 2), small(base, 10, 3), small(base, 7, 174), small(base, 5, 1024)} {
+	for _, start := range []Profile{V0(), V1(), Native(), rawV0, wrappedV1} {
+		for _, p := range []Profile{small(start, 16, 2), small(start, 10, 3), small(start, 7, 174), small(start, 5, 1024)} {
 			c, l := int(p.ChunkSize), p.MaxLinks
 			sizes := []int{0, 1, c - 1, c, c + 1, 2*c - 1, 2 * c, 2*c + 1, c*l - 1, c * l, c*l + 1, c*(l+1) + 1}
 			if l <= 3 {
@@ -148,7 +150,8 @@ func TestFileEqualsReference(t *testing.T) {
 					t.Fatal(err)
 				}
 				if root.CID != want.Cid() || root.Size != int64(n) || root.Tsize != int64(size) {
-					t.Errorf("%s, RawLeaves %v, %d bytes: got %+v, want %v with Tsize %d", p.Name, p.RawLeaves, n, root, want.Cid(), size)
+					t.Errorf("%s, RawLeaves %v, %d bytes: got %+v, want %v with Tsize %d",
+						p.Name, p.RawLeaves, n, root, want.Cid(), size)
 				}
 			}
 		}

@@ -19,6 +19,9 @@ type WalkConfig struct {
 	MaxLeaves int
 	// MaxDepth is how deep directories may be nested. If zero, 256.
 	MaxDepth int
+	// Shallow stops at the entries of the root, when that is a directory: they are listed by name and CID, with Kind
+	// Unknown, and only the root and its shards are asked for.
+	Shallow bool
 }
 
 const (
@@ -37,11 +40,12 @@ const (
 type Entry struct {
 	// Path is where it lies under the root, with slashes between names; the root's own path is empty.
 	Path string
-	// Kind is File, Directory or Symlink. A sharded directory is a Directory, a raw leaf a File.
+	// Kind is File, Directory or Symlink; or Unknown in a shallow walk. A sharded directory is a Directory, a raw leaf a
+	// File.
 	Kind Kind
 	// CID is its root.
 	CID cid.Cid
-	// Size is the number of bytes in a file; 0 otherwise.
+	// Size is the number of bytes in a file, and the Tsize of what is Unknown, or 0 when it has none; 0 otherwise.
 	Size int64
 	// Offset is the byte of the manifest at which a file begins.
 	Offset int64
@@ -52,19 +56,20 @@ type Entry struct {
 	Target string
 }
 
-// Walk turns the skeleton under a root into entries and a manifest, as the skeleton arrives. It is a state machine: ask
-// [Walk.Need] which blocks it needs, fetch them in any way and order, hand them to [Walk.Feed], and look at
-// [Walk.Entries] and [Walk.Manifest], which grow in depth-first order, so that leaves can be fetched long before the whole
-// skeleton is known.
+// Walk turns the skeleton under a root into entries and a manifest, as the skeleton arrives. It is a state machine:
+// ask [Walk.Need] which blocks it needs, fetch them in any way and order, hand them to [Walk.Feed], and look at
+// [Walk.Entries] and [Walk.Manifest], which grow in depth-first order, so that leaves can be fetched long before the
+// whole skeleton is known.
 //
-// The leaves themselves are not needed where they can be told from their parents: raw blocks are leaves, and so are dag-pb
-// blocks that by their Tsize weigh hardly more than their content. That is a rule about bytes that everybody has, so
-// everybody derives the same manifest. Tsize may be a lie, though. Whoever fetches a leaf checks it: if [SplitLeaf] fails, or
-// the content is not as long as the manifest says, call [Walk.Refute] with its CID. The walk then starts over and looks into
-// that block instead of trusting its parent, which either gives the right manifest or an error that names the liar.
+// The leaves themselves are not needed where they can be told from their parents: raw blocks are leaves, and so are
+// dag-pb blocks that by their Tsize weigh hardly more than their content. That is a rule about bytes that everybody
+// has, so everybody derives the same manifest. Tsize may be a lie, though. Whoever fetches a leaf checks it: if
+// [SplitLeaf] fails, or the content is not as long as the manifest says, call [Walk.Refute] with its CID. The walk
+// then starts over and looks into that block instead of trusting its parent, which either gives the right manifest or
+// an error that names the liar.
 //
-// Blocks are asked for once while they are wanted; one that occurs in many places may be asked for again later, when it
-// is surely at hand. Hostile DAGs are bounded by [WalkConfig]. A Walk is not safe for concurrent use.
+// Blocks are asked for once while they are wanted; one that occurs in many places may be asked for again later, when
+// it is surely at hand. Hostile DAGs are bounded by [WalkConfig]. A Walk is not safe for concurrent use.
 type Walk struct {
 	root cid.Cid
 	cfg  WalkConfig
@@ -143,8 +148,8 @@ func (w *Walk) reset() {
 	w.advance()
 }
 
-// Need appends to dst the CIDs of blocks that the walk wants now and has not asked for yet, nearest first. Call it again
-// after every Feed, or every few: what is outstanding stays wanted until it is fed.
+// Need appends to dst the CIDs of blocks that the walk wants now and has not asked for yet, nearest first. Call it
+// again after every Feed, or every few: what is outstanding stays wanted until it is fed.
 func (w *Walk) Need(dst []cid.Cid) []cid.Cid {
 	for w.err == nil && w.scan != nil {
 		s := w.scan
@@ -186,8 +191,8 @@ func (w *Walk) mayLookAhead(s *slot) bool {
 	return len(w.waiting) < aheadFloor && !s.dropped
 }
 
-// Feed hands in a block of the skeleton. A block that was not asked for is ignored. The error, if any, ends the walk and
-// is returned by every later call: an [*dray.Error] naming the block, which wraps [ErrInvalid], [ErrNotUnixFS] or
+// Feed hands in a block of the skeleton. A block that was not asked for is ignored. The error, if any, ends the walk
+// and is returned by every later call: an [*dray.Error] naming the block, which wraps [ErrInvalid], [ErrNotUnixFS] or
 // [ErrTooLarge]. Feed keeps nothing of the block's memory.
 func (w *Walk) Feed(b dray.Block) error {
 	waiters := w.waiting[b.CID()]
@@ -227,24 +232,25 @@ func (w *Walk) Outstanding() int { return len(w.waiting) }
 // Root returns the CID that the walk starts from.
 func (w *Walk) Root() cid.Cid { return w.root }
 
-// Entries returns the entries reached so far, parents before children. All but the last are complete; the last may be a
-// file whose Leaves still grows. The slice is the Walk's own: it is valid until the next call of Feed, Need or Refute, and
-// must not be changed.
+// Entries returns the entries reached so far, parents before children. All but the last are complete; the last may be
+// a file whose Leaves still grows. The slice is the Walk's own: it is valid until the next call of Feed, Need or
+// Refute, and must not be changed.
 func (w *Walk) Entries() []Entry { return w.entries }
 
-// Manifest returns the leaves known so far: those of all files under the root, one file after the other in the order of
-// Entries. It grows with every Feed until the walk is Done and must not be read by others before.
+// Manifest returns the leaves known so far: those of all files under the root, one file after the other in the order
+// of Entries. It grows with every Feed until the walk is Done and must not be read by others before.
 func (w *Walk) Manifest() *dray.Manifest { return w.man }
 
-// FileOf returns the index in Entries of the file that leaf i of the manifest belongs to. The leaf's content goes into that
-// file at the leaf's offset minus the file's.
+// FileOf returns the index in Entries of the file that leaf i of the manifest belongs to. The leaf's content goes
+// into that file at the leaf's offset minus the file's. I must be below the manifest's Len.
 func (w *Walk) FileOf(i int) int {
 	// The last entry that begins at or before i: entries after that file begin behind its leaves.
 	return sort.Search(len(w.entries), func(e int) bool { return w.entries[e].First > i }) - 1
 }
 
-// Refute says that the block c is not the leaf that the manifest says it is. The walk starts over, with empty Entries and
-// Manifest, and will ask for c itself. It returns the walk's error if c was refuted before: nothing more can be learned.
+// Refute says that the block c is not the leaf that the manifest says it is. The walk starts over, with empty Entries
+// and Manifest, and will ask for c itself. It returns the walk's error if c was refuted before: nothing more can be
+// learned.
 func (w *Walk) Refute(c cid.Cid) error {
 	if w.err != nil {
 		return w.err

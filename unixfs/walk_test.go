@@ -111,8 +111,8 @@ restart:
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 7)) }
 
 func TestWalkFile(t *testing.T) {
-	for _, base := range []Profile{V0(), V1(), Native()} {
-		p := small(base, 100, 3)
+	for _, start := range []Profile{V0(), V1(), Native()} {
+		p := small(start, 100, 3)
 		for _, n := range []int{0, 1, 99, 100, 101, 300, 301, 900, 901, 5000} {
 			data := noise(uint64(n), n)
 			m := blockMap{}
@@ -135,8 +135,8 @@ func TestWalkFile(t *testing.T) {
 
 // Leaves are told from interior nodes without being fetched.
 func TestWalkAsksForSkeletonOnly(t *testing.T) {
-	for _, base := range []Profile{V0(), V1()} {
-		p := small(base, 100, 5)
+	for _, start := range []Profile{V0(), V1()} {
+		p := small(start, 100, 5)
 		m := blockMap{}
 		root := addFile(t, p, noise(3, 100*5*5*5), m.put)
 		w := NewWalk(root.CID, WalkConfig{})
@@ -149,9 +149,9 @@ func TestWalkAsksForSkeletonOnly(t *testing.T) {
 
 // Layouts that the builder never makes: leaves at many depths.
 func TestWalkTrickle(t *testing.T) {
-	for _, base := range []Profile{V0(), V1()} {
+	for _, start := range []Profile{V0(), V1()} {
 		for _, n := range []int{0, 1, 50, 51, 250, 251, 1000, 10007} {
-			p := small(base, 50, 5)
+			p := small(start, 50, 5)
 			ref := newReference()
 			data := noise(uint64(n), n)
 			root := ref.addFile(t, p, data, trickle.Layout)
@@ -231,8 +231,8 @@ func (tr tree) flatten(at string, into map[string]any) {
 func TestWalkRandomTrees(t *testing.T) {
 	for seed := range uint64(150) {
 		rng := newRand(seed)
-		base := []Profile{V0(), V1(), Native()}[seed%3]
-		p := small(base, 1+rng.Int64N(300), 2+rng.IntN(5))
+		start := []Profile{V0(), V1(), Native()}[seed%3]
+		p := small(start, 1+rng.Int64N(300), 2+rng.IntN(5))
 		p.ShardFanout = 8 << rng.IntN(3)
 		p.ShardThreshold = rng.Int64N(800)
 		tr := randomTree(rng, 3)
@@ -297,5 +297,33 @@ func TestWalkNotUnixFS(t *testing.T) {
 	w.Need(nil)
 	if err := w.Feed(b); !errors.Is(err, ErrNotUnixFS) {
 		t.Errorf("dag-cbor: %v", err)
+	}
+}
+
+func TestWalkShallow(t *testing.T) {
+	for _, threshold := range []int64{1 << 18, 100} {
+		p := V0()
+		p.ShardThreshold = threshold
+		m, shards := blockMap{}, 0
+		want := map[string]Ref{}
+		d := NewDirBuilder(p, func(b dray.Block) error { shards++; return m.put(b) })
+		for _, name := range namesOf(400, "entry %d") {
+			want[name] = addTree(t, p, tree{"inside": []byte(name)}, m.put)
+			d.Add(name, want[name])
+		}
+		root, err := d.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := NewWalk(root.CID, WalkConfig{Shallow: true})
+		asked, err := walkAll(t, w, m, newRand(1))
+		if err != nil || asked != shards || len(w.Entries()) != 401 || w.Manifest().Len() != 0 {
+			t.Errorf("asked for %d blocks of %d, %d entries, %v", asked, shards, len(w.Entries()), err)
+		}
+		for _, e := range w.Entries()[1:] {
+			if r := want[e.Path]; e.CID != r.CID || e.Size != r.Tsize || e.Kind != Unknown {
+				t.Errorf("%+v, want %+v", e, r)
+			}
+		}
 	}
 }
