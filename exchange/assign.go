@@ -107,7 +107,7 @@ func (s *session) mayAsk() bool {
 func (s *session) overtaking(c Class) *sessionPeer {
 	var best *sessionPeer
 	for _, sp := range s.peers {
-		if sp.use == useHolder && sp.p.roomFor(c) && (best == nil || sp.p.eta < best.p.eta) {
+		if sp.use == useHolder && sp.p.roomFor(c) && (best == nil || sp.p.key < best.p.key) {
 			best = sp
 		}
 	}
@@ -207,7 +207,7 @@ func (e *Engine) offer(w *want) {
 	w.contested = true
 	var best *sessionPeer
 	for _, sp := range s.peers {
-		if sp.mayHave(w) && sp.p.roomFor(w.rank.class) && (best == nil || sp.p.eta < best.p.eta) {
+		if sp.mayHave(w) && sp.p.roomFor(w.rank.class) && (best == nil || sp.p.key < best.p.key) {
 			best = sp
 		}
 	}
@@ -404,6 +404,7 @@ func (e *Engine) peerDue(p *peer) {
 	if e.now < p.flow.heard+p.flow.patience() {
 		limit := p.flow.patience() + 2*p.flow.expect(p.inflight) + lateAfter
 		for a := p.flight.head; a != nil && e.now-a.at > limit; a = p.flight.head {
+			p.merit.failed()
 			e.late(a)
 		}
 		if p.flight.n > 0 {
@@ -416,6 +417,7 @@ func (e *Engine) peerDue(p *peer) {
 		e.timers.setEarlier(&p.timer, t)
 	}
 	e.stats.Stalls++
+	p.merit.failed()
 	for p.flight.head != nil {
 		e.late(p.flight.head)
 	}

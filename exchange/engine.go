@@ -27,6 +27,10 @@ type Config struct {
 	PeerWants int
 	// InlineBytes is the size up to which a block is sent in place of a HAVE. If zero, 1,024; if negative, never.
 	InlineBytes int64
+	// Strategy orders the peers that could be asked for a block. If zero, ExpectedFirst.
+	Strategy Strategy
+	// Score weighs what counts under BestScore. If zero, ScoreDefault. New panics if the weights do not sum to 1.
+	Score Score
 	// Ban is how long a peer that breaks the protocol is refused. If zero, one hour.
 	Ban time.Duration
 }
@@ -50,6 +54,12 @@ func (c *Config) setDefaults() {
 	if c.Seed == 0 {
 		c.Seed = 1
 	}
+	if c.Score == (Score{}) {
+		c.Score = ScoreDefault()
+	}
+	if err := c.Score.Check(); err != nil {
+		panic("exchange: " + err.Error())
+	}
 }
 
 // Engine decides. It is not safe for concurrent use: one goroutine, the driver's loop, owns it. See the package comment
@@ -59,6 +69,7 @@ type Engine struct {
 	now  time.Duration
 	rand *rand.Rand
 	seq  uint64
+	turn int64 // counts requests, for RoundRobin and Random
 
 	wants map[cid.Cid]*want
 	done  doneSet // recently ended wants
@@ -377,6 +388,7 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 	p.flow.filled = p.flow.filled || p.inflight+size >= p.flow.window
 	p.health.delivered()
 	p.acct.Received += size
+	p.merit.succeeded(e.now)
 	if p.flight.n == 0 {
 		p.flow.asked = 0
 	}

@@ -172,13 +172,13 @@ func (h *candHeap) pop() {
 	*h = s
 }
 
-// spHeap orders a session's peers with room by when a block asked now would arrive.
+// spHeap orders a session's peers with room by their key under the engine's strategy.
 type spHeap []*sessionPeer
 
 func (h spHeap) before(i, j int) bool {
 	a, b := h[i].p, h[j].p
-	if a.eta != b.eta {
-		return a.eta < b.eta
+	if a.key != b.key {
+		return a.key < b.key
 	}
 	return a.slot < b.slot
 }

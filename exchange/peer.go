@@ -58,7 +58,8 @@ type peer struct {
 	blocks   int // asks for the block, announced or about to be
 
 	flow    flow
-	eta     time.Duration // expected wait for a block asked now; the key of spHeap
+	merit   merit
+	key     int64 // place under the engine's strategy, smaller first; the key of spHeap
 	serve   serving
 	badness int // uninvited or wrong blocks since connected
 }
@@ -75,6 +76,7 @@ func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
 	p.acct = e.account(id)
 	p.greeted = false
 	p.badness = 0
+	p.merit.seen = now
 	p.flow.reset(e.cfg.Window)
 	p.health.connected(now)
 	e.upPeers = append(e.upPeers, p)
@@ -127,7 +129,7 @@ func (e *Engine) peer(id dray.PeerID) *peer {
 	p := e.peers[id]
 	if p == nil {
 		e.lastSlot++
-		p = &peer{id: id, slot: e.lastSlot, acct: e.account(id)}
+		p = &peer{id: id, slot: e.lastSlot, acct: e.account(id), merit: merit{trust: 1}}
 		p.timer = timer{heap: -1, peer: p}
 		p.serve.ring = -1
 		p.flow.reset(e.cfg.Window)
@@ -186,9 +188,9 @@ func (p *peer) roomFor(c Class) bool {
 	return p.room() || c >= Urgent && p.usable() && p.entries < maxEntries && p.blocks < p.health.limit()
 }
 
-// roomChanged recomputes when a block asked now of p would arrive, and its place in the heaps of its sessions.
+// roomChanged recomputes the key of p under the engine's strategy, and its place in the heaps of its sessions.
 func (e *Engine) roomChanged(p *peer) {
-	p.eta = p.flow.expect(p.inflight)
+	p.key = e.key(p)
 	room := p.room()
 	for _, sp := range p.sps {
 		if room && len(sp.cand) > 0 {

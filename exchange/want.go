@@ -451,6 +451,7 @@ func (e *Engine) charge(a *ask) {
 	a.p.inflight += a.size
 	a.p.blocks++
 	a.w.blocks++
+	e.took(a.p)
 	e.roomChanged(a.p)
 }
 
