@@ -262,3 +262,34 @@ func FuzzReadCAR(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkCAR(b *testing.B) {
+	p, m := V1(), blockMap{}
+	root := addFile(b, p, noise(1, 32<<20), m.put)
+	data := writeCAR(b, m, root.CID)
+	ctx := context.Background()
+	b.Run("write", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			if err := WriteCAR(ctx, io.Discard, []cid.Cid{root.CID}, m); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("scan", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			if _, err := ScanCAR(ctx, bytes.NewReader(data), func(cid.Cid, []byte) error { return nil }); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("read", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			if _, err := ReadCAR(ctx, bytes.NewReader(data), func(dray.Block) error { return nil }); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
