@@ -380,10 +380,13 @@ func TestNothingIsAllocatedForAJob(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { b.sum256(data) }); n != 0 {
 		t.Errorf("blake3 of 4 KiB allocates %v times", n)
 	}
-	// dray.SealBlock parses the CID, at one small allocation; the hashing adds none.
+	// dray.SealBlock parses the CID, at one small allocation; the hashing adds none for a job. It may for a batch: the race
+	// detector makes a sync.Pool forget at random.
+	const forBatch = 4
 	c := cidOf(t, raw256, data)
+	digest := c.Hash()[2:]
 	seal := testing.AllocsPerRun(100, func() {
-		if _, err := dray.SealBlock(c, c.Hash()[2:], data); err != nil {
+		if _, err := dray.SealBlock(c, digest, data); err != nil {
 			t.Error(err)
 		}
 	})
@@ -393,7 +396,7 @@ func TestNothingIsAllocatedForAJob(t *testing.T) {
 			jobs[i] = &Job{CID: c, Data: data}
 		}
 		sumAll(jobs, lanes)
-		if n := testing.AllocsPerRun(20, func() { sumAll(jobs, lanes) }); n > seal*float64(len(jobs)) {
+		if n := testing.AllocsPerRun(20, func() { sumAll(jobs, lanes) }); n > seal*float64(len(jobs))+forBatch {
 			t.Errorf("%s: %v allocations for %d jobs, of which %v in SealBlock", name, n, len(jobs), seal*float64(len(jobs)))
 		}
 	}

@@ -68,8 +68,8 @@ func (j *Job) laneable() bool {
 	return ok && code == mh.SHA2_256 && len(j.Data) <= dray.MaxBlockSize
 }
 
-// sum hashes a job alone and settles it. b is scratch.
-func (j *Job) sum(b *blake3) {
+// sum hashes a job alone and settles it.
+func (j *Job) sum(s *summer) {
 	j.Block, j.Err = dray.Block{}, nil
 	if len(j.Data) > dray.MaxBlockSize {
 		j.Err = &dray.Error{Op: "hash", CID: j.CID, Err: dray.ErrTooBig}
@@ -80,13 +80,12 @@ func (j *Job) sum(b *blake3) {
 	switch {
 	case ok && code == mh.SHA2_256:
 		digest := sha256.Sum256(j.Data)
-		j.settle(digest[:n])
+		j.settle(append(s.digest[:0], digest[:n]...))
 	case ok && code == mh.BLAKE3:
-		digest := b.sum256(j.Data)
-		j.settle(digest[:n])
+		digest := s.blake3.sum256(j.Data)
+		j.settle(append(s.digest[:0], digest[:n]...))
 	default:
-		var room [dray.MaxDigest]byte
-		digest, err := dray.Sum(code, size, room[:0], j.Data)
+		digest, err := dray.Sum(code, size, s.digest[:0], j.Data)
 		if err != nil {
 			j.Err = &dray.Error{Op: "hash", CID: j.CID, Err: err}
 			return

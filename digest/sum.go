@@ -5,13 +5,16 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"dray"
 )
 
 // summer is what one goroutine needs to hash: scratch for each way of doing it.
 type summer struct {
 	lanes  lanes
 	blake3 blake3
-	laned  [4 * laneCount]*Job // More than lanes, so that a lane that ends early has a next job.
+	digest [dray.MaxDigest]byte // Here and not on the stack, from where the errors that show it would move it.
+	laned  [4 * laneCount]*Job  // More than lanes, so that a lane that ends early has a next job.
 }
 
 var summers = sync.Pool{New: func() any { return new(summer) }}
@@ -34,7 +37,7 @@ func sumAll(jobs []*Job, minLanes int) {
 	n := 0
 	for _, j := range jobs {
 		if !j.laneable() {
-			j.sum(&s.blake3)
+			j.sum(s)
 			j.finish()
 			continue
 		}
@@ -55,7 +58,7 @@ func (s *summer) batch(jobs []*Job, minLanes int) {
 		return
 	}
 	for _, j := range jobs {
-		j.sum(&s.blake3)
+		j.sum(s)
 		j.finish()
 	}
 }
