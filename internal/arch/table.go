@@ -88,6 +88,7 @@ var libraries = []library{
 	{"github.com/ipfs", nil, "these are the reference implementation: tests compare with it, the product does not need it"},
 
 	{"github.com/spf13/cobra", []string{"cmd/dray"}, "only the command line has flags"},
+	{"github.com/spf13/pflag", []string{"cmd/dray"}, "only the command line has flags"},
 	{"github.com/vbauerster/mpb/v8", []string{"cmd/dray"}, "only the command line has progress bars"},
 	{"golang.org/x/term", []string{"cmd/dray"}, "only the command line has a terminal"},
 	{"golang.org/x/sys", []string{"store/disk", "transport/p2p", "node", "cmd/dray"}, "system calls belong to the rooms that touch the machine"},
