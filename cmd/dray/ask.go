@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/exchange"
+	"dray/node"
+	"dray/transport"
+	"dray/unixfs"
+)
+
+const (
+	giveUpAfter = 3 * time.Second // nobody has it: how long to wait for somebody who does
+	askAgain    = 500 * time.Millisecond
+	lookEvery   = 200 * time.Millisecond
+)
+
+// asking gets single blocks for a command: from the store, and from peers, whom it dials. It gives up when there is nobody
+// left who could deliver.
+type asking struct {
+	node    *node.Node
+	session *node.Session
+	root    cid.Cid
+	peers   []transport.Peer
+	start   time.Time
+	offline bool
+	close   func()
+
+	mu     sync.Mutex
+	failed map[dray.PeerID]error
+}
+
+// reach returns the node to ask: one without a network when there is nobody to ask, so that what is missing is found to
+// be missing at once.
+func (h *house) reach(peers []transport.Peer) (n *node.Node, offline bool, done func(), err error) {
+	if h.net != nil && (len(peers) > 0 || len(h.node.Peers()) > 0) {
+		return h.node, false, func() {}, nil
+	}
+	if h.net == nil {
+		return h.node, true, func() {}, nil
+	}
+	n, err = node.New(node.Config{Store: fileStore{h.store}, Log: h.env.log()})
+	if err != nil {
+		return nil, true, nil, err
+	}
+	return n, true, func() { _ = n.Close() }, nil
+}
+
+// ask begins to ask for blocks under a root. The returned context ends when it is hopeless, with the reason.
+func (h *house) ask(ctx context.Context, t target, order exchange.Order) (context.Context, *asking, error) {
+	n, offline, done, err := h.reach(t.peers)
+	if err != nil {
+		return ctx, nil, err
+	}
+	a := &asking{
+		node: n, root: t.root, peers: t.peers, start: time.Now(), offline: offline,
+		failed: make(map[dray.PeerID]error),
+	}
+	var ids []dray.PeerID
+	for _, p := range t.peers {
+		ids = append(ids, p.ID)
+	}
+	a.session = n.NewSession(node.SessionConfig{Peers: ids, Order: order})
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	if !offline {
+		for _, p := range t.peers {
+			wg.Go(func() { a.dial(ctx, p) })
+		}
+		wg.Go(func() { a.watch(ctx, cancel) })
+	}
+	a.close = func() {
+		cancel(dray.ErrClosed)
+		wg.Wait()
+		_ = a.session.Close()
+		done()
+	}
+	return ctx, a, nil
+}
+
+// dial connects to a peer, and again when it fails.
+func (a *asking) dial(ctx context.Context, p transport.Peer) {
+	for {
+		err := a.node.Connect(ctx, p)
+		a.mu.Lock()
+		a.failed[p.ID] = err
+		a.mu.Unlock()
+		if err == nil || pause(ctx, askAgain) != nil {
+			return
+		}
+	}
+}
+
+// watch ends the asking when nobody is left.
+func (a *asking) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	for pause(ctx, lookEvery) == nil {
+		if time.Since(a.start) < giveUpAfter {
+			continue
+		}
+		if err := a.hopeless(); err != nil {
+			cancel(err)
+			return
+		}
+	}
+}
+
+func (a *asking) hopeless() error {
+	waits := a.session.Waits()
+	lines := a.unreached()
+	for _, w := range waits {
+		if !w.Lacks || w.Asked > 0 {
+			return nil
+		}
+	}
+	switch {
+	case len(waits) == 0 && len(lines) > 0 && len(lines) == len(a.peers):
+		return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: dray.ErrUnreachable}, lines: lines}
+	case len(waits) > 0 && len(lines) == 0:
+		return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: dray.ErrNotFound}, lines: waitLines(waits)}
+	}
+	return nil
+}
+
+func (a *asking) unreached() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var lines []string
+	for _, p := range a.peers {
+		if err := a.failed[p.ID]; err != nil {
+			lines = append(lines, fmt.Sprintf("%v: %s", p.ID, oneLine(err)))
+		}
+	}
+	return lines
+}
+
+// explain gives an error of what was done with the asking's context the reason why the context ended, and names who was
+// tried.
+func (a *asking) explain(ctx context.Context, err error) error {
+	var t *tried
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(context.Cause(ctx), &t):
+		return t
+	case a.offline:
+		return nobody(a.root, a.peers, err)
+	case errors.Is(err, dray.ErrTimeout) || errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+		return &tried{
+			err:   &dray.Error{Op: "get", CID: a.root, Err: dray.ErrTimeout},
+			lines: append(a.unreached(), waitLines(a.session.Waits())...),
+		}
+	}
+	return err
+}
+
+// resolve follows the target's path to what it names.
+func (a *asking) resolve(ctx context.Context, names []string) (cid.Cid, error) {
+	if len(names) == 0 {
+		return a.root, nil
+	}
+	return unixfs.ResolvePath(ctx, a.session, a.root, names)
+}
+
+// tried is an error together with who was tried, and why each did not help.
+type tried struct {
+	err   error
+	lines []string
+}
+
+func (t *tried) Error() string {
+	return strings.Join(append([]string{t.err.Error()}, t.lines...), "\n  ")
+}
+
+func (t *tried) Unwrap() error { return t.err }
+
+// nobody explains that a block is missing here and that nobody could be asked.
+func nobody(root cid.Cid, peers []transport.Peer, err error) error {
+	if !errors.Is(err, dray.ErrNotFound) || len(peers) > 0 {
+		return err
+	}
+	return &dray.Error{Op: "get", CID: root, Err: fmt.Errorf(
+		"%w in this home, and there is nobody to ask; name a peer with --from MULTIADDR, or use a ticket", dray.ErrNotFound)}
+}
+
+// waitLines says of each peer why it has not delivered.
+func waitLines(waits []exchange.Wait) []string {
+	var lines []string
+	for _, w := range waits {
+		lines = append(lines, fmt.Sprintf("%v: %s", w.Peer, waitReason(w)))
+	}
+	return lines
+}
+
+func waitReason(w exchange.Wait) string {
+	switch {
+	case w.Asked > 0:
+		return fmt.Sprintf("connected, asked for %s (%s), silent for %s", plural(int64(w.Asked), "block"), size(w.Bytes), seconds(w.Silent))
+	case w.Lacks:
+		return "connected, says that it does not have it"
+	}
+	return fmt.Sprintf("connected, %v, not asked for anything now", w.Health)
+}
+
+// oneLine writes an error of several lines as one.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(cause(err).Error(), func(r rune) bool { return r == '\n' }), "; ")
+}

@@ -1,0 +1,372 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/spf13/cobra"
+
+	"dray"
+	"dray/exchange"
+	"dray/node"
+	"dray/store/disk"
+	"dray/unixfs"
+)
+
+var cmdGet = &cobra.Command{
+	Use:   "get " + targetHelp,
+	Short: "get a file or directory",
+	Long: `Get writes a file or directory to the current directory, under the name in the ticket or, if there is none, the CID; -o
+names another place, and one that ends in a slash is a directory to put it in. Every block is verified before it is
+written. What this host has is served to others at once.
+
+Interrupted by ^C or anything worse, the same command continues where it stopped. It refuses to overwrite what is
+different, unless --force is given. A root that is neither file nor directory is fetched whole and written as a CAR.
+
+With --json it prints lines of progress and then {"cid":…,"bytes":…,"seconds":…,"sources":[{"peer":…,"protocol":…,"bytes":…}],
+"duplicate_bytes":…}.`,
+	Example: `  dray get dray1afyrei…
+  dray get bafybei… -o model/ --from /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
+  dray get bafybei…/weights/part-1.bin --timeout 10m`,
+	Args: arguments(1, 1, targetHelp),
+}
+
+type getOptions struct {
+	sourceOptions
+	output string
+	force  bool
+	order  string
+}
+
+func newGet(e *env) *cobra.Command {
+	var o getOptions
+	c := bind(e, cmdGet, func(ctx context.Context, e *env, args []string) error { return runGet(ctx, e, o, args) })
+	o.flags(c)
+	c.Flags().StringVarP(&o.output, "output", "o", "", "where to write it")
+	c.Flags().BoolVarP(&o.force, "force", "f", false, "overwrite what is there")
+	c.Flags().StringVar(&o.order, "order", "rarest", "what to ask for first: rarest (best for many who get the same) or inorder")
+	_ = c.RegisterFlagCompletionFunc("order", cobra.FixedCompletions([]string{"rarest", "inorder"}, cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+// getRequest asks for a target to be written to a path.
+type getRequest struct {
+	targetRequest
+	// Output is absolute.
+	Output  string        `json:"output"`
+	Force   bool          `json:"force,omitempty"`
+	InOrder bool          `json:"in_order,omitempty"`
+	Timeout time.Duration `json:"timeout,omitempty"`
+}
+
+// source is one peer's part in a get.
+type source struct {
+	Peer     string `json:"peer"`
+	Protocol string `json:"protocol"`
+	Bytes    int64  `json:"bytes"`
+}
+
+// getResult is what was got.
+type getResult struct {
+	CID            string   `json:"cid"`
+	Bytes          int64    `json:"bytes"`
+	Seconds        float64  `json:"seconds"`
+	Sources        []source `json:"sources"`
+	DuplicateBytes int64    `json:"duplicate_bytes"`
+}
+
+// getNote is how far a get is.
+type getNote struct {
+	Event string `json:"event"`
+	CID   string `json:"cid"`
+	// Done of Total bytes are in place, of which Reused were here before. Total is final once Known.
+	Done   int64 `json:"done"`
+	Total  int64 `json:"total"`
+	Known  bool  `json:"known"`
+	Reused int64 `json:"reused"`
+	// Rate is in bytes a second.
+	Rate    float64  `json:"rate"`
+	Seconds float64  `json:"seconds"`
+	Sources []source `json:"sources"`
+	// Waiting says of each peer what is expected of it, or why it cannot be reached.
+	Waiting []string `json:"waiting,omitempty"`
+	Stalled bool     `json:"stalled,omitempty"`
+}
+
+var taskGet = task[getRequest, getNote, getOutcome]{name: "get", network: true, run: getTarget}
+
+// getOutcome is a getResult with what people want to know besides.
+type getOutcome struct {
+	getResult
+	Path   string `json:"path"`
+	Reused int64  `json:"reused"`
+}
+
+func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
+	t, err := o.target(args[0])
+	if err != nil {
+		return err
+	}
+	if o.order != "rarest" && o.order != "inorder" {
+		return usagef("there is no order %q%s", o.order, suggest(o.order, []string{"rarest", "inorder"}, "there are rarest and inorder"))
+	}
+	output, err := outputPath(o.output, t)
+	if err != nil {
+		return err
+	}
+	q := getRequest{
+		targetRequest: t.request(), Output: output, Force: o.force, InOrder: o.order == "inorder", Timeout: o.timeout,
+	}
+	result, err := getShown(ctx, e, q)
+	if err != nil {
+		return err
+	}
+	if e.json {
+		return e.emit(result.getResult)
+	}
+	result.print(e)
+	return nil
+}
+
+// outputPath says where a target goes.
+func outputPath(output string, t target) (string, error) {
+	name := t.name
+	if name == "" {
+		name = t.root.String()
+	}
+	switch {
+	case output == "":
+		output = name
+	case strings.HasSuffix(output, "/") || strings.HasSuffix(output, string(filepath.Separator)):
+		output = filepath.Join(output, name)
+	}
+	parent := filepath.Dir(output)
+	if info, err := os.Stat(parent); err != nil || !info.IsDir() {
+		return "", usagef("%q is not there to write %q into; make it first, or name another place with -o", parent, filepath.Base(output))
+	}
+	return filepath.Abs(output)
+}
+
+func getShown(ctx context.Context, e *env, q getRequest) (getOutcome, error) {
+	b := newBar(e, cut(filepath.Base(q.Output), 24))
+	defer b.close()
+	var failed error
+	result, err := taskGet.with(ctx, e, q, pipes[getNote]{note: func(n getNote) {
+		if e.json {
+			failed = errors.Join(failed, e.emit(n))
+			return
+		}
+		b.set(n.meter())
+	}})
+	return result, errors.Join(err, failed)
+}
+
+// meter is the note as a bar shows it.
+func (n *getNote) meter() meter {
+	m := meter{done: n.Done, total: n.Total, known: n.Known, rate: n.Rate}
+	if len(n.Sources) > 0 {
+		var parts []string
+		for _, s := range n.Sources {
+			parts = append(parts, fmt.Sprintf("%s %s", shortID(s.Peer), size(s.Bytes)))
+		}
+		m.notes = append(m.notes, "from "+strings.Join(parts, ", "))
+	}
+	if n.Stalled {
+		for _, w := range n.Waiting {
+			m.notes = append(m.notes, "waiting for "+w)
+		}
+	}
+	return m
+}
+
+// shortID shortens a peer id as people see it.
+func shortID(id string) string {
+	if len(id) > 8 {
+		return "…" + id[len(id)-8:]
+	}
+	return id
+}
+
+func (r *getOutcome) print(e *env) {
+	e.tell("%s: %s in %s%s", r.CID, size(r.Bytes), seconds(time.Duration(r.Seconds*float64(time.Second))), r.origin())
+	e.printf("%s", r.Path)
+}
+
+// origin says where the bytes came from.
+func (r *getOutcome) origin() string {
+	var parts []string
+	for _, s := range r.Sources {
+		parts = append(parts, fmt.Sprintf("%s from %s", size(s.Bytes), shortID(s.Peer)))
+	}
+	if r.Reused > 0 {
+		parts = append(parts, size(r.Reused)+" were here")
+	}
+	if r.DuplicateBytes > 0 {
+		parts = append(parts, size(r.DuplicateBytes)+" came twice")
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+// getTarget is the task: write what a target names to a path.
+func getTarget(ctx context.Context, h *house, q getRequest, p pipes[getNote]) (getOutcome, error) {
+	ctx, cancel, t, err := q.begin(ctx, q.Timeout)
+	defer cancel()
+	if err != nil {
+		return getOutcome{}, err
+	}
+	g := &getting{h: h, q: q, t: t, note: p.note, start: time.Now(), lastMove: time.Now()}
+	if len(t.names) > 0 {
+		if t.root, err = h.lookup(ctx, t); err != nil {
+			return getOutcome{}, err
+		}
+		g.t = target{root: t.root, peers: t.peers}
+	}
+	return g.run(ctx)
+}
+
+// lookup finds what a target's path names.
+func (h *house) lookup(ctx context.Context, t target) (cid.Cid, error) {
+	ctx, a, err := h.ask(ctx, t, exchange.InOrder)
+	if err != nil {
+		return cid.Undef, err
+	}
+	defer a.close()
+	c, err := a.resolve(ctx, t.names)
+	return c, a.explain(ctx, err)
+}
+
+// getting is one get.
+type getting struct {
+	h     *house
+	q     getRequest
+	t     target
+	note  func(getNote)
+	start time.Time
+
+	progress node.Progress
+	lastDone int64
+	lastMove time.Time
+}
+
+func (g *getting) run(ctx context.Context) (getOutcome, error) {
+	done, err := g.survey(ctx)
+	if err != nil || done != nil {
+		return g.outcome(done), err
+	}
+	n, offline, closeNode, err := g.h.reach(g.t.peers)
+	if err != nil {
+		return getOutcome{}, err
+	}
+	defer closeNode()
+	cfg := node.FetchConfig{Root: g.t.root, Path: g.q.Output, Peers: g.t.peers, Order: exchange.Rarest, Progress: g.show}
+	if g.q.InOrder {
+		cfg.Order = exchange.InOrder
+	}
+	g.progress, err = n.Fetch(ctx, cfg)
+	if isNoFile(err, g.t.root) {
+		return g.whole(ctx, n)
+	}
+	if err != nil {
+		if offline {
+			err = nobody(g.t.root, g.t.peers, err)
+		}
+		return getOutcome{}, g.explain(err)
+	}
+	if err := g.h.rememberGot(ctx, g.t.root, g.q.Output, &g.progress); err != nil {
+		return getOutcome{}, err
+	}
+	return g.outcome(&g.progress), nil
+}
+
+// isNoFile reports whether a get failed because the root is neither file nor directory.
+func isNoFile(err error, root cid.Cid) bool {
+	var e *dray.Error
+	return errors.As(err, &e) && e.CID == root && errors.Is(err, unixfs.ErrNotUnixFS)
+}
+
+func (g *getting) outcome(p *node.Progress) getOutcome {
+	if p == nil {
+		return getOutcome{}
+	}
+	r := getOutcome{Path: g.q.Output, Reused: p.Reused}
+	r.CID, r.Bytes, r.Seconds = g.t.root.String(), p.Total, time.Since(g.start).Seconds()
+	r.Sources, r.DuplicateBytes = sources(p), p.Duplicates
+	return r
+}
+
+func sources(p *node.Progress) []source {
+	list := []source{}
+	for _, s := range p.Sources {
+		list = append(list, source{Peer: s.Peer.String(), Protocol: s.Protocol, Bytes: s.Bytes})
+	}
+	return list
+}
+
+// show turns the node's progress into a note.
+func (g *getting) show(p node.Progress) {
+	now := time.Now()
+	if p.Done != g.lastDone {
+		g.lastDone, g.lastMove = p.Done, now
+	}
+	n := getNote{
+		Event: "progress", CID: p.Root.String(), Done: p.Done, Total: p.Total, Known: p.Walked, Reused: p.Reused,
+		Rate: p.Rate, Seconds: p.Elapsed.Seconds(), Sources: sources(&p), Waiting: trouble(&p),
+	}
+	n.Stalled = now.Sub(g.lastMove) >= stalledFor && (!p.Walked || p.Done < p.Total)
+	g.note(n)
+}
+
+// trouble says of each peer why it has not delivered all.
+func trouble(p *node.Progress) []string {
+	var lines []string
+	for _, u := range p.Unreached {
+		lines = append(lines, fmt.Sprintf("%v: %s", u.Peer.ID, oneLine(u.Err)))
+	}
+	return append(lines, waitLines(p.Waiting)...)
+}
+
+// explain says who was tried, and how to continue.
+func (g *getting) explain(err error) error {
+	p := &g.progress
+	for _, sentinel := range []error{dray.ErrTimeout, dray.ErrUnreachable} {
+		if errors.Is(err, sentinel) {
+			err = &tried{err: &dray.Error{Op: "get", CID: g.t.root, Err: sentinel}, lines: trouble(p)}
+			break
+		}
+	}
+	if p.Done == 0 {
+		return err
+	}
+	hint := fmt.Sprintf("%s of %s are kept beside %s; the same command continues", size(p.Done), size(p.Total), g.q.Output)
+	return resumable{hint: hint, err: fmt.Errorf("%w\n%s", err, hint)}
+}
+
+// rememberGot records a root whose files lie at a path.
+func (h *house) rememberGot(ctx context.Context, root cid.Cid, path string, p *node.Progress) error {
+	files, err := filesUnder(path)
+	if err != nil {
+		return err
+	}
+	return h.remember(ctx, disk.Root{CID: root, Path: path, Size: p.Total, Leaves: int64(p.Leaves), Files: files})
+}
+
+// filesUnder lists the regular files at a path.
+func filesUnder(path string) ([]string, error) {
+	var files []string
+	err := filepath.WalkDir(path, func(p string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			files = append(files, p)
+		}
+		return err
+	})
+	return files, err
+}
