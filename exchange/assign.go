@@ -136,6 +136,7 @@ func (e *Engine) askBlock(w *want, sp *sessionPeer) {
 			sp.p.queue.push(a)
 		}
 		sp.p.uncancel(w.cid)
+		a.crossed = a.crossed || a.withdrawn || a.told && a.kind == askHave
 		a.withdrawn = false
 		if a.sp != sp {
 			a.sp.asks--
@@ -268,6 +269,7 @@ func (e *Engine) fillOffered(s *session) {
 	for _, sp := range s.peers {
 		e.fillFrom(sp)
 	}
+	s.offered = !s.mayAsk() // then some candidates were not looked at
 }
 
 func (e *Engine) fillFrom(sp *sessionPeer) {

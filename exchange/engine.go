@@ -382,7 +382,7 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 				e.setUse(sp, useHolder)
 			}
 		}
-		e.dropAsk(a, false)
+		e.dropAsk(a, a.crossed)
 	}
 	p.flow.delivered(e.now, size, p.flight.n > 0)
 	p.flow.filled = p.flow.filled || p.inflight+size >= p.flow.window
@@ -436,12 +436,13 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 		if sp.use == useUnknown || sp.haves >= havesToHold {
 			e.setUse(sp, useHolder)
 		}
-		if w.state == Pending && w.home.mayAsk() {
-			if p.roomFor(w.rank.class) {
-				e.askBlock(w, sp)
-			} else if w.home == sp.s {
-				sp.offerTo(w)
-			}
+		switch {
+		case w.state != Pending:
+		case w.home.mayAsk() && p.roomFor(w.rank.class):
+			e.askBlock(w, sp)
+		case w.home == sp.s:
+			sp.offerTo(w)
+			sp.s.offered = true
 		}
 		return
 	}

@@ -102,3 +102,92 @@ func TestForgivenAskIsCancelled(t *testing.T) {
 		t.Fatalf("a still remembers a want that was answered by b")
 	}
 }
+
+func TestReaskedWantIsCancelledWhenTheBlockComes(t *testing.T) {
+	e := New(Config{})
+	now := time.Duration(1)
+	e.PeerUp(now, "a", Caps{Haves: true})
+	blk := testBlock(t, 1, 4096)
+	atA := make(map[cid.Cid]bool)
+	run := func() {
+		shadow(atA, e.Ready(), "a")
+		e.Sent(now, "a")
+		mustCheck(t, e)
+	}
+	s := e.OpenSession(now, SessionConfig{Peers: []dray.PeerID{"a"}})
+	e.Want(now, s, blk.CID(), WantOptions{})
+	run()
+	e.Cancel(now, s, blk.CID())
+	run()
+	e.Want(now, s, blk.CID(), WantOptions{})
+	run()
+	// The block answers the first ask; the second is still on its way to a.
+	e.Receive(now, "a", nil, []dray.Block{blk})
+	run()
+	e.Stored(now, blk, nil)
+	run()
+	run()
+	if len(atA) != 0 {
+		t.Fatal("a still remembers the second ask")
+	}
+}
+
+func TestDropBeforeAnnouncedUpgradeIsTold(t *testing.T) {
+	e := New(Config{})
+	now := time.Duration(1)
+	e.PeerUp(now, "a", Caps{Haves: true})
+	blk := testBlock(t, 1, 4096)
+	atA := make(map[cid.Cid]bool)
+	s := e.OpenSession(now, SessionConfig{})
+	e.Want(now, s, blk.CID(), WantOptions{})
+	shadow(atA, e.Ready(), "a") // want-have
+	e.Receive(now, "a", &wire.Message{Presences: []wire.Presence{{CID: blk.CID(), Have: true}}}, nil)
+	shadow(atA, e.Ready(), "a") // the writer is busy, so the want-block waits
+	e.Cancel(now, s, blk.CID())
+	e.Sent(now, "a")
+	shadow(atA, e.Ready(), "a")
+	mustCheck(t, e)
+	if len(atA) != 0 {
+		t.Fatal("a still remembers the want-have")
+	}
+}
+
+func TestHaveThatComesWhilePausedIsNotForgotten(t *testing.T) {
+	e := New(Config{})
+	now := time.Duration(1)
+	e.PeerUp(now, "a", Caps{Haves: true})
+	blk, other := testBlock(t, 1, 4096), testBlock(t, 2, 4096)
+	s := e.OpenSession(now, SessionConfig{})
+	e.Want(now, s, other.CID(), WantOptions{})
+	e.Want(now, s, blk.CID(), WantOptions{})
+	e.Ready()
+	e.Sent(now, "a")
+	e.Receive(now, "a", &wire.Message{Presences: []wire.Presence{{CID: other.CID()}}}, nil) // holds only a part
+	e.Ready()
+	e.Pause(now, s)
+	e.Receive(now, "a", &wire.Message{Presences: []wire.Presence{{CID: blk.CID(), Have: true}}}, nil)
+	e.Ready()
+	e.Resume(now, s)
+	r := e.Ready()
+	mustCheck(t, e)
+	if len(r.Sends) != 1 || len(r.Sends[0].Message.Wants) != 1 || r.Sends[0].Message.Wants[0].CID != blk.CID() {
+		t.Fatalf("after Resume:\n%s", r.Format(Namer{}))
+	}
+}
+
+func TestWantBeforeTheAnswerIsHandedOutSharesIt(t *testing.T) {
+	e := New(Config{})
+	now := time.Duration(1)
+	e.PeerUp(now, "a", Caps{Haves: true})
+	blk := testBlock(t, 1, 4096)
+	s := e.OpenSession(now, SessionConfig{Peers: []dray.PeerID{"a"}})
+	e.Want(now, s, blk.CID(), WantOptions{})
+	e.Ready()
+	e.Receive(now, "a", nil, []dray.Block{blk})
+	e.Ready()
+	e.Stored(now, blk, dray.ErrNoSpace)
+	e.Want(now, s, blk.CID(), WantOptions{})
+	if n := len(e.Ready().Delivers); n != 1 || e.Held().Wants != 0 {
+		t.Fatalf("%d answers, and %d wants left; want one answer to both", n, e.Held().Wants)
+	}
+}

@@ -164,14 +164,15 @@ func (e *Engine) Sent(now time.Duration, id dray.PeerID) {
 // cancel makes the peer be told that c is not wanted any more.
 func (p *peer) cancel(c cid.Cid) { p.cancels = append(p.cancels, c) }
 
-// uncancel withdraws a cancel that was not announced yet, because c is wanted again.
-func (p *peer) uncancel(c cid.Cid) {
+// uncancel withdraws a cancel that was not announced yet, because c is wanted again, and reports whether there was one.
+func (p *peer) uncancel(c cid.Cid) bool {
 	for i := len(p.cancels) - 1; i >= 0; i-- {
 		if p.cancels[i] == c {
 			p.cancels = append(p.cancels[:i], p.cancels[i+1:]...)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // usable reports whether the peer may be asked for blocks now.
@@ -227,6 +228,7 @@ func (e *Engine) announce(p *peer) bool {
 	for p.queue.head != nil {
 		a := p.queue.head
 		a.unlist()
+		a.told = true
 		p.said++
 		en := wire.Entry{CID: a.w.cid, Priority: wirePriority(a.w.rank.class, p.said), SendDontHave: true}
 		a.at = e.now

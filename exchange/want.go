@@ -55,6 +55,7 @@ type want struct {
 
 	heap      int  // index in home.pending, or -1
 	contested bool // some peer was found not to have it, so it is offered peer by peer
+	recalled  bool // an ask of it was dropped and the peer told so
 
 	asks   askChain
 	blocks int
@@ -99,6 +100,8 @@ type ask struct {
 
 	block     bool     // the peer was asked for the block itself at some time
 	withdrawn bool     // and told since that it is not wanted
+	told      bool     // the peer has heard of it, or of an earlier ask whose cancel this one replaced
+	crossed   bool     // a block from the peer may answer an earlier ask than this one, which then still stands
 	list      *askList // the peer's list that it is in
 
 	next, prev   *ask // in list
@@ -211,6 +214,9 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 		return
 	}
 	w := e.wants[c]
+	if w == nil && e.answering(sess, c) {
+		return
+	}
 	if w == nil {
 		w = e.newWant(c)
 		w.home = sess
@@ -273,6 +279,21 @@ func (e *Engine) Cancel(now time.Duration, s SessionID, c cid.Cid) {
 	if a.refs--; a.refs == 0 {
 		e.leave(w, sess)
 	}
+}
+
+// answering adds a reference to a want that was answered, if the answer has not been handed out yet: it is the answer to
+// this one too. It reports whether there is such an answer.
+func (e *Engine) answering(s *session, c cid.Cid) bool {
+	if len(e.ready.Delivers) == 0 || !e.done.contains(c) {
+		return false
+	}
+	for i := range e.ready.Delivers {
+		if d := &e.ready.Delivers[i]; d.Session == s.id && d.CID == c {
+			d.refs++
+			return true
+		}
+	}
+	return false
 }
 
 // withhold withdraws one reference to a want that was answered, if the answer has not been handed out yet.
@@ -385,6 +406,7 @@ func (e *Engine) newWant(c cid.Cid) *want {
 	}
 	e.seq++
 	w.cid, w.heap, w.since = c, -1, e.now
+	w.recalled = e.done.contains(c)
 	w.rank = rank{class: Prefetch, slack: maxSlack, seq: e.seq, order: e.rand.Uint64() >> 1}
 	return w
 }
@@ -419,7 +441,8 @@ func (e *Engine) newAsk(w *want, sp *sessionPeer, kind askKind) *ask {
 	w.asks.add(a)
 	p.entries++
 	sp.asks++
-	p.uncancel(w.cid)
+	a.told = p.uncancel(w.cid)
+	a.crossed = w.recalled
 	p.queue.push(a)
 	e.dirtyPeer(p)
 	return a
@@ -428,8 +451,9 @@ func (e *Engine) newAsk(w *want, sp *sessionPeer, kind askKind) *ask {
 // dropAsk forgets an ask. With tell, the peer is told to forget it too, if it has heard of it.
 func (e *Engine) dropAsk(a *ask, tell bool) {
 	p, w := a.p, a.w
-	if tell && !a.withdrawn && a.list != &p.queue {
+	if tell && !a.withdrawn && a.told {
 		p.cancel(w.cid)
+		w.recalled = true
 		e.dirtyPeer(p)
 	}
 	e.uncharge(a)
