@@ -121,7 +121,7 @@ func start(c Config) (*Host, error) {
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 	}
-	stack, err := stackOptions(c.Security)
+	stack, err := stackOptions(c.Security, limits)
 	if err != nil {
 		return nil, err
 	}

@@ -20,9 +20,10 @@ import (
 //	streams in                             16,384
 //	streams in from one peer                  512    256 requests in parallel, and as many of other protocols
 //	handshakes under way                      256
-//	memory of windows and buffers         512 MiB
-//	the same, one peer                     80 MiB    four streams at the largest window, and 16 MiB for the rest
-//	the same, one stream                   17 MiB    the largest window
+//	memory of windows                       1 GiB
+//	the same, one peer                    256 MiB    512 streams at 256 KiB, and eight at the largest window
+//
+// Memory counts 256 KiB per stream and what windows have grown by. Windows grow only while less than half of it is in use.
 type Limits struct {
 	// Conns is how many connections the host has in all. If zero, 1024.
 	Conns int
@@ -36,9 +37,9 @@ type Limits struct {
 	StreamsPerPeer int
 	// Streams is how many streams all peers together may have opened. If zero, 32 × StreamsPerPeer.
 	Streams int
-	// MemoryPerPeer bounds, in bytes, the windows and buffers of one peer's connections. If zero, 80 MiB.
+	// MemoryPerPeer bounds, in bytes, the windows of one peer's streams. If zero, 256 MiB.
 	MemoryPerPeer int64
-	// Memory bounds those of all peers. If zero, 512 MiB.
+	// Memory bounds those of all peers. If zero, 1 GiB.
 	Memory int64
 }
 
@@ -55,10 +56,10 @@ func (l Limits) withDefaults() Limits {
 	set(&l.StreamsPerPeer, 512)
 	set(&l.Streams, 32*l.StreamsPerPeer)
 	if l.MemoryPerPeer <= 0 {
-		l.MemoryPerPeer = 80 << 20
+		l.MemoryPerPeer = 256 << 20
 	}
 	if l.Memory <= 0 {
-		l.Memory = 512 << 20
+		l.Memory = 1 << 30
 	}
 	return l
 }
@@ -96,15 +97,12 @@ func (l Limits) resources() (network.ResourceManager, error) {
 
 	conn := streams(l.StreamsPerPeer)
 	conn.Memory = rcmgr.LimitVal64(l.MemoryPerPeer)
-	stream := streams(1)
-	stream.Memory = 17 << 20
-
 	limits := rcmgr.PartialLimitConfig{
 		System: system, AllowlistedSystem: system,
 		Transient: transient, AllowlistedTransient: transient,
 		ServiceDefault: streams(l.Streams), ServicePeerDefault: streams(l.StreamsPerPeer),
 		ProtocolDefault: streams(l.Streams), ProtocolPeerDefault: streams(l.StreamsPerPeer),
-		PeerDefault: onePeer, Conn: conn, Stream: stream,
+		PeerDefault: onePeer, Conn: conn, Stream: streams(1),
 	}.Build(rcmgr.InfiniteLimits)
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits),
 		rcmgr.WithMetricsDisabled(),

@@ -4,26 +4,33 @@ import (
 	"fmt"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/network"
+	coretransport "github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	libp2pwebtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
 )
 
 // stackOptions says what a connection is made of.
-func stackOptions(security []string) ([]libp2p.Option, error) {
+func stackOptions(security []string, limits Limits) ([]libp2p.Option, error) {
 	if security == nil {
 		security = []string{"tls", "noise"}
 	}
 	options := []libp2p.Option{
-		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(func(u coretransport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr) (
+			*tcp.TcpTransport, error,
+		) {
+			return tcp.NewTCPTransport(&quickUpgrader{u, len(security) > 0 && security[0] == "tls"}, r, shared)
+		}),
 		libp2p.Transport(libp2pquic.NewTransport),
 		libp2p.Transport(websocket.New),
 		libp2p.Transport(libp2pwebtransport.New),
-		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+		libp2p.Muxer(yamux.ID, &muxer{uint32(limits.StreamsPerPeer)}),
 	}
 	for _, s := range security {
 		switch s {
