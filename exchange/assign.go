@@ -116,13 +116,19 @@ func (s *session) overtaking(c Class) *sessionPeer {
 
 // askBlock asks the peer behind sp for w.
 func (e *Engine) askBlock(w *want, sp *sessionPeer) {
-	for a := w.asks.head; a != nil; a = a.wnext {
-		if a.p != sp.p && a.standing() {
+	for a := w.asks.head; a != nil; {
+		next := a.wnext
+		switch {
+		case a.p == sp.p || !a.standing():
+		case a.list == &a.p.queue:
+			e.dropAsk(a, true) // it was about to be announced again
+		default:
 			// The peer would send the block when it gets it, though somebody else is asked now.
 			a.withdrawn = true
 			a.p.cancel(w.cid)
 			e.dirtyPeer(a.p)
 		}
+		a = next
 	}
 	a := w.asks.of(sp.p)
 	if a == nil {
@@ -168,8 +174,45 @@ func (e *Engine) unwait(w *want) {
 	w.home.waiting--
 	w.to(Failed)
 	w.to(Pending)
+	if !e.rehome(w) {
+		e.revisit(w)
+		e.offer(w)
+	}
+}
+
+// rehome gives a Pending want to a session that asks more freely than its home does, if there is one: a session that is
+// paused, or that may ask few peers, must not hold up another that wants the same. It reports whether it did.
+func (e *Engine) rehome(w *want) bool {
+	old := w.home
+	if len(w.askers) < 2 || old.freedom() == 2 {
+		return false
+	}
+	best := old
+	for i := range w.askers {
+		if s := w.askers[i].s; s.freedom() > best.freedom() {
+			best = s
+		}
+	}
+	if best == old {
+		return false
+	}
+	e.dequeue(w)
+	w.home, w.contested = best, false
+	e.rerank(w)
 	e.revisit(w)
 	e.offer(w)
+	return true
+}
+
+// freedom is 0 for a session that asks nobody now, 1 for one that asks only its own peers, and 2 for others.
+func (s *session) freedom() int {
+	switch {
+	case !s.active():
+		return 0
+	case s.cfg.Only:
+		return 1
+	}
+	return 2
 }
 
 // revisit makes the peers that are asked about wants one by one come back to w: they passed it while somebody else was
@@ -269,7 +312,7 @@ func (e *Engine) fillOffered(s *session) {
 	for _, sp := range s.peers {
 		e.fillFrom(sp)
 	}
-	s.offered = !s.mayAsk() // then some candidates were not looked at
+	s.offered = s.offered || !s.mayAsk() // then some candidates were not looked at
 }
 
 func (e *Engine) fillFrom(sp *sessionPeer) {

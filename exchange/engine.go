@@ -416,13 +416,13 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 		return
 	}
 	sp := a.sp
-	if sp.gone {
+	if sp.gone || sp.s != w.home && w.asker(sp.s) == nil {
 		if sp = w.home.peer(p); sp != nil {
 			a.sp.asks--
 			sp.asks++
 			a.sp = sp
 		} else if have {
-			return // the session that asked has ended, and the one that wants it now may not ask this peer
+			return // the session that asked has left, and the one that wants it now may not ask this peer
 		}
 	}
 	if have {
@@ -438,9 +438,9 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 		}
 		switch {
 		case w.state != Pending:
-		case w.home.mayAsk() && p.roomFor(w.rank.class):
+		case sp.s.mayAsk() && p.roomFor(w.rank.class):
 			e.askBlock(w, sp)
-		case w.home == sp.s:
+		default:
 			sp.offerTo(w)
 			sp.s.offered = true
 		}

@@ -121,13 +121,13 @@ func (h *candHeap) up(i int) {
 	}
 }
 
-// compact drops stale and repeated entries, and those of wants that are no longer of session home.
+// compact drops stale and repeated entries, and those of wants that session home has left.
 func (h *candHeap) compact(home *session) {
 	old := *h
 	seen := make(map[*want]struct{}, len(old))
 	*h = old[:0]
 	for i, c := range old {
-		if _, twice := seen[c.w]; !twice && c.w.gen == c.gen && c.w.state == Pending && c.w.home == home {
+		if _, twice := seen[c.w]; !twice && c.w.gen == c.gen && c.w.state == Pending && c.w.asker(home) != nil {
 			seen[c.w] = struct{}{}
 			old[len(*h)] = old[i]
 			*h = old[:len(*h)+1]

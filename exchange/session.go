@@ -235,7 +235,15 @@ func (e *Engine) Seal(now time.Duration, id SessionID) {
 func (e *Engine) Pause(now time.Duration, id SessionID) bool {
 	e.now = now
 	s := e.sessions[id]
-	return s != nil && s.to(SessionPaused)
+	if s == nil || !s.to(SessionPaused) {
+		return false
+	}
+	s.log.each(func(w *want) {
+		if w.state == Pending && w.home == s {
+			e.rehome(w)
+		}
+	})
+	return true
 }
 
 // Resume undoes [Engine.Pause]. It reports whether the session was paused.

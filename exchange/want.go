@@ -248,7 +248,7 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 		w.size = sess.guess()
 	}
 	e.rerank(w)
-	if w.state == Pending && w.heap < 0 && !w.contested {
+	if w.state == Pending && !e.rehome(w) && w.heap < 0 && !w.contested {
 		e.enqueue(w)
 	}
 	e.touchSession(sess)
