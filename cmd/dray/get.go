@@ -59,10 +59,12 @@ func newGet(e *env) *cobra.Command {
 type getRequest struct {
 	targetRequest
 	// Output is absolute.
-	Output  string        `json:"output"`
-	Force   bool          `json:"force,omitempty"`
-	InOrder bool          `json:"in_order,omitempty"`
-	Timeout time.Duration `json:"timeout,omitempty"`
+	Output string `json:"output"`
+	// AutoName says that the user did not choose the output's name.
+	AutoName bool          `json:"auto_name,omitempty"`
+	Force    bool          `json:"force,omitempty"`
+	InOrder  bool          `json:"in_order,omitempty"`
+	Timeout  time.Duration `json:"timeout,omitempty"`
 }
 
 // source is one peer's part in a get.
@@ -122,6 +124,7 @@ func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
 	}
 	q := getRequest{
 		targetRequest: t.request(), Output: output, Force: o.force, InOrder: o.order == "inorder", Timeout: o.timeout,
+		AutoName: o.output == "" && t.name == "",
 	}
 	result, err := getShown(ctx, e, q)
 	if err != nil {

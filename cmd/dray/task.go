@@ -103,6 +103,7 @@ func encode(v any) json.RawMessage {
 // tasks lists what the control socket offers.
 func tasks() []served {
 	return []served{
-		taskAdd, taskGet, taskCat, taskID,
+		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskStat, taskRemove, taskVerify, taskPeers,
+		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport,
 	}
 }
