@@ -61,6 +61,8 @@ type Host struct {
 	ups    []func(transport.Conn)
 	downs  []func(dray.PeerID)
 	peers  map[peer.ID]*conn
+	// admitted is closed and replaced when a peer is added to peers.
+	admitted chan struct{}
 }
 
 // New makes a host and starts to listen. Errors say which address cannot be listened on and why.
@@ -129,7 +131,7 @@ func start(c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{host: lh, log: c.Log, peers: make(map[peer.ID]*conn)}
+	h := &Host{host: lh, log: c.Log, peers: make(map[peer.ID]*conn), admitted: make(chan struct{})}
 	var ok bool
 	if h.swarm, ok = lh.Network().(*swarm.Swarm); !ok {
 		_ = lh.Close()
@@ -223,6 +225,7 @@ func (h *Host) Dial(ctx context.Context, id dray.PeerID, addrs []string) (transp
 		return fail(dray.ErrClosed)
 	}
 	if c := h.lookup(p); c != nil && c.best() != nil {
+		h.settle()
 		return c, nil
 	}
 	var usable []ma.Multiaddr
@@ -245,17 +248,49 @@ func (h *Host) Dial(ctx context.Context, id dray.PeerID, addrs []string) (transp
 	}
 	h.host.Peerstore().AddAddrs(p, usable, peerstore.RecentlyConnectedAddrTTL)
 	h.swarm.Backoff().Clear(p)
-	if _, err := h.swarm.DialPeer(ctx, p); err != nil {
+	nc, err := h.swarm.DialPeer(ctx, p)
+	if err != nil {
 		if h.isClosed() {
 			return fail(dray.ErrClosed)
 		}
 		return fail(dialError(err, addrs, reasons))
 	}
-	// The notification comes before DialPeer returns, unless another dial made the connection this very moment.
-	if c := h.lookup(p); c != nil {
-		return c, nil
+	c, err := h.told(ctx, nc)
+	if err != nil {
+		return fail(fmt.Errorf("%w: %w", dray.ErrUnreachable, err))
 	}
-	return fail(fmt.Errorf("%w: the connection closed at once", dray.ErrUnreachable))
+	return c, nil
+}
+
+// told returns the Conn that a new connection belongs to, once up was called. Mostly that is so already; but when the peer
+// has dialled this host at the same moment, libp2p returns that connection while it is still being counted.
+func (h *Host) told(ctx context.Context, nc network.Conn) (*conn, error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		h.mu.Lock()
+		c, admitted := h.peers[nc.RemotePeer()], h.admitted
+		h.mu.Unlock()
+		if c != nil {
+			h.settle()
+			return c, nil
+		}
+		select {
+		case <-admitted:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+			if nc.IsClosed() {
+				return nil, errors.New("the connection closed at once")
+			}
+		}
+	}
+}
+
+// settle returns when calls of up and down that have begun are over.
+func (h *Host) settle() {
+	h.tell.Lock()
+	defer h.tell.Unlock()
 }
 
 // dialError turns libp2p's error into one line that has a reason for each address.
@@ -327,6 +362,8 @@ func (h *Host) admit(nc network.Conn) {
 	if first {
 		c = &conn{host: h, id: p}
 		h.peers[p] = c
+		close(h.admitted)
+		h.admitted = make(chan struct{})
 	}
 	c.paths = append(c.paths, nc)
 	ups := h.ups

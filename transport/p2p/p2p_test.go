@@ -258,8 +258,8 @@ func TestThroughputOverDistance(t *testing.T) {
 	}
 	trips := time.Since(begin).Seconds() / 0.05
 	t.Logf("%.1f round trips, %.0f MB/s", trips, size/1e6/time.Since(begin).Seconds())
-	if trips > 16 {
-		t.Errorf("took %.1f round trips, want at most 16", trips)
+	if trips > 64 { // about 5 on an idle machine; the race detector's cipher takes 30
+		t.Errorf("took %.1f round trips, want at most 64", trips)
 	}
 }
 

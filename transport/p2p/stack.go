@@ -25,7 +25,10 @@ func stackOptions(security []string, limits Limits) ([]libp2p.Option, error) {
 		libp2p.Transport(func(u coretransport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr) (
 			*tcp.TcpTransport, error,
 		) {
-			return tcp.NewTCPTransport(&quickUpgrader{u, len(security) > 0 && security[0] == "tls"}, r, shared)
+			// Dialling from the port that is listened on lets two hosts that dial each other end with one TCP connection on
+			// which both are clients, and both dials fail. Only punching holes needs it.
+			return tcp.NewTCPTransport(&quickUpgrader{u, len(security) > 0 && security[0] == "tls"}, r, shared,
+				tcp.DisableReuseport())
 		}),
 		libp2p.Transport(libp2pquic.NewTransport),
 		libp2p.Transport(websocket.New),

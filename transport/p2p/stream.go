@@ -142,6 +142,9 @@ func (s *stream) answer() error {
 		s.heard = nil
 	case errors.As(err, &timeout) && timeout.Timeout():
 		s.heard = again.seen
+	case errors.Is(cause(err), transport.ErrReset):
+		err = fmt.Errorf("%w: %s: %w", transport.ErrRefused, s.protocol, cause(err))
+		s.answerErr = err
 	default:
 		s.answerErr = err
 	}

@@ -158,12 +158,13 @@ func testSimultaneous(w *world) {
 		a, b, _ := w.pair()
 		a.echo("/echo")
 		var ab, ba transport.Conn
-		there := w.soon("dial", func() { ab, _ = a.Dial(w.within(), b.Self(), b.Addrs()) })
-		back := w.soon("dial", func() { ba, _ = b.Dial(w.within(), a.Self(), a.Addrs()) })
+		var errAB, errBA error
+		there := w.soon("dial", func() { ab, errAB = a.Dial(w.within(), b.Self(), b.Addrs()) })
+		back := w.soon("dial", func() { ba, errBA = b.Dial(w.within(), a.Self(), a.Addrs()) })
 		there()
 		back()
-		if ab == nil || ba == nil {
-			w.Fatal("a dial failed")
+		if errAB != nil || errBA != nil {
+			w.Fatalf("dials: %v, %v", errAB, errBA)
 		}
 		for range 3 {
 			w.echoes(ab, "from a")
