@@ -21,6 +21,7 @@ const (
 	fillQuantum   = 8                     // wants given to one session before it is another's turn
 	takeOverGain  = 2                     // a takeover must halve the wait
 	takeOverSlack = 20 * time.Millisecond // and be worth this much
+	takeOverLook  = 32                    // peers looked at
 	takeOverTurn  = 16                    // at most so many in one turn of the loop
 	lateAfter     = 5 * time.Second       // beyond what the peer's queue explains
 	askAgain      = 64                    // candidates looked at when one peer gets room
@@ -367,8 +368,10 @@ func (e *Engine) takeOver(s *session) {
 		sp := s.avail[0]
 		var victim *sessionPeer
 		var worst time.Duration
-		for _, v := range s.peers {
-			if v != sp && v.p.flight.n > 0 {
+		// Among many peers only some are looked at in one turn, others in the next.
+		for range min(len(s.peers), takeOverLook) {
+			s.look = (s.look + 1) % len(s.peers)
+			if v := s.peers[s.look]; v != sp && v.p.flight.n > 0 {
 				if t := v.p.finish(e.now); victim == nil || t > worst {
 					victim, worst = v, t
 				}

@@ -21,7 +21,8 @@ type Config struct {
 	// zero, 32 MiB.
 	ReceiveBytes int64
 	// ServeBytes bounds the blocks that are being read and written for all peers together, and PeerServeBytes for one.
-	// If zero, 16 MiB and 4 MiB.
+	// While peers that take nothing hold all of the first, others may have one block each, up to as much again. If zero, 16
+	// MiB and 4 MiB.
 	ServeBytes, PeerServeBytes int64
 	// PeerWants is how many wants of one peer are kept; more are refused. If zero, 1,024.
 	PeerWants int

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	serveQuantum = 256 << 10 // bytes that a peer of weight 1 is served in its turn
-	maxPresences = 2048      // answers that may wait to be written to one peer; wants beyond are refused
+	stuckAfter   = time.Second // without taking anything, after which what a peer holds does not bound the others
+	serveQuantum = 256 << 10   // bytes that a peer of weight 1 is served in its turn
+	maxPresences = 2048        // answers that may wait to be written to one peer; wants beyond are refused
 )
 
 // served is one want of a peer's. Owned by the engine.
@@ -52,13 +53,17 @@ type serving struct {
 	out     int64
 	ring    int // index in servingQueue.ring, or -1
 	deficit int64
+	moved   time.Duration // when something of out was last taken, or out was 0
 }
 
 // servingQueue is what all peers wait for.
 type servingQueue struct {
 	ring    []*peer // peers with tasks, served in turn
 	turn    int
+	given   bool                // the peer whose turn it is got its bytes for it
 	out     int64               // bytes being loaded and written for all
+	stuck   int64               // of which for peers that take nothing, when that was last looked at
+	lookAt  time.Duration       // when to look again
 	waiting map[cid.Cid]*served // chain of every peer's want for a CID
 }
 
@@ -225,6 +230,7 @@ func (e *Engine) BlockSent(now time.Duration, id dray.PeerID, c cid.Cid) {
 // unload gives back what a want that was being loaded or written held of the bounds.
 func (e *Engine) unload(v *served) {
 	v.p.serve.out -= v.size
+	v.p.serve.moved = e.now
 	e.serving.out -= v.size
 }
 
@@ -282,8 +288,11 @@ func (e *Engine) leaveRing(p *peer) {
 	for k := i; k < len(e.serving.ring); k++ {
 		e.serving.ring[k].serve.ring = k
 	}
-	if i < e.serving.turn {
+	switch {
+	case i < e.serving.turn:
 		e.serving.turn--
+	case i == e.serving.turn:
+		e.serving.given = false
 	}
 	p.serve.ring = -1
 	p.serve.deficit = 0
@@ -303,27 +312,77 @@ func (e *Engine) pull() {
 		if sv.out >= e.cfg.PeerServeBytes {
 			sv.deficit = 0
 			q.turn++
+			q.given = false
 			idle++
 			continue
 		}
-		sv.deficit += int64(serveQuantum * e.weight(p))
+		if !q.given {
+			sv.deficit += int64(serveQuantum * e.weight(p))
+			q.given = true
+		}
 		idle = 0
 		for len(sv.tasks) > 0 && sv.tasks[0].size <= sv.deficit && sv.out < e.cfg.PeerServeBytes && q.out < e.cfg.ServeBytes {
-			v := sv.tasks[0]
-			sv.remove(v)
-			sv.queued -= v.size
-			sv.deficit -= v.size
-			sv.out += v.size
-			q.out += v.size
-			v.state = serveLoading
-			e.ready.Loads = append(e.ready.Loads, Load{Peer: p.id, CID: v.cid})
+			e.read(sv)
 		}
 		if len(sv.tasks) == 0 {
 			e.leaveRing(p)
 			continue
 		}
+		if q.out >= e.cfg.ServeBytes && sv.tasks[0].size <= sv.deficit && sv.out < e.cfg.PeerServeBytes {
+			break // its turn is not over: it goes on when there is room again
+		}
 		q.turn++
+		q.given = false
 	}
+	if len(q.ring) > 0 && q.out >= e.cfg.ServeBytes {
+		e.pullPastStuck()
+	}
+}
+
+// pullPastStuck serves others while peers who do not read what they asked for hold the bound between them: what those
+// hold does not count, up to as much again, and whoever holds nothing may have one block at a time.
+func (e *Engine) pullPastStuck() {
+	q := &e.serving
+	if e.now >= q.lookAt {
+		q.lookAt, q.stuck = e.now+stuckAfter/8, 0
+		for _, p := range e.upPeers {
+			switch sv := &p.serve; {
+			case sv.out == 0:
+			case e.now-sv.moved >= stuckAfter:
+				q.stuck += sv.out
+			default:
+				e.timers.setEarlier(&p.timer, max(sv.moved+stuckAfter, q.lookAt))
+			}
+		}
+	}
+	bound := e.cfg.ServeBytes + min(q.stuck, e.cfg.ServeBytes)
+	for i := 0; i < len(q.ring) && q.out < bound; i++ {
+		p := q.ring[i]
+		if p.serve.out > 0 {
+			continue
+		}
+		e.read(&p.serve)
+		p.serve.deficit = 0
+		if len(p.serve.tasks) == 0 {
+			e.leaveRing(p)
+			i--
+		}
+	}
+}
+
+// read starts reading the next block for a peer.
+func (e *Engine) read(sv *serving) {
+	v := sv.tasks[0]
+	if sv.out == 0 {
+		sv.moved = e.now
+	}
+	sv.remove(v)
+	sv.queued -= v.size
+	sv.deficit -= v.size
+	sv.out += v.size
+	e.serving.out += v.size
+	v.state = serveLoading
+	e.ready.Loads = append(e.ready.Loads, Load{Peer: v.p.id, CID: v.cid})
 }
 
 func (e *Engine) weight(p *peer) float64 {

@@ -97,6 +97,7 @@ type session struct {
 	hedged  int64 // bytes asked for twice on purpose
 
 	dirty     bool
+	look      int  // where takeOver looked last among peers
 	offered   bool // a peer may have room for one of its candidates
 	timer     timer
 	findAfter time.Duration // delay before the next search for peers
