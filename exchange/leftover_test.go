@@ -191,3 +191,51 @@ func TestWantBeforeTheAnswerIsHandedOutSharesIt(t *testing.T) {
 		t.Fatalf("%d answers, and %d wants left; want one answer to both", n, e.Held().Wants)
 	}
 }
+
+func TestPeersThatTakeNothingDoNotHoldUpOthers(t *testing.T) {
+	const size = 256 << 10
+	e := New(Config{})
+	now := time.Duration(1)
+	ask := func(id dray.PeerID, first, n int) {
+		e.PeerUp(now, id, Caps{Haves: true})
+		for i := range n {
+			blk := testBlock(t, first+i, 8)
+			e.Receive(now, id, wantsOf(false, blk), nil)
+			e.Loaded(now, Load{Peer: id, CID: blk.CID(), Stat: true}, size, nil, nil)
+		}
+	}
+	// Eight peers take up everything and never read.
+	for k := range 8 {
+		ask(dray.PeerID([]byte{'s', byte('0' + k)}), 1000*k, 40)
+	}
+	e.Ready()
+	if got := e.Held().Serving; got != 16<<20 {
+		t.Fatalf("%d bytes are being served, want the whole bound", got)
+	}
+	ask("ninth", 9000, 20)
+	served := 0
+	for end := now + 3*time.Second; now < end; now += 10 * time.Millisecond {
+		e.Advance(now)
+		r := e.Ready()
+		mustCheck(t, e)
+		var taken []cid.Cid
+		for _, l := range r.Loads {
+			if l.Peer == "ninth" {
+				taken = append(taken, l.CID)
+			}
+		}
+		for _, c := range taken {
+			if e.Loaded(now, Load{Peer: "ninth", CID: c}, size, nil, nil) {
+				served++
+				e.Ready()
+				e.BlockSent(now, "ninth", c)
+			}
+		}
+	}
+	if served != 20 {
+		t.Fatalf("the ninth peer got %d of 20 blocks", served)
+	}
+	if got := e.Held().Serving; got > 32<<20 {
+		t.Fatalf("%d bytes are being served, over twice the bound", got)
+	}
+}
