@@ -1,0 +1,93 @@
+package sim
+
+import (
+	"time"
+
+	"dray"
+	"dray/exchange"
+)
+
+// Disk models a store. The zero value answers at once.
+type Disk struct {
+	// Latency is how long any operation takes at least, and Jitter what is randomly added, so that answers come out of order.
+	Latency, Jitter time.Duration
+	// Rate is the bytes a second that reads and writes share. If zero, unlimited.
+	Rate float64
+	// FailWrites and FailReads are the probabilities that a write or a read of a block fails.
+	FailWrites, FailReads float64
+	// Stuck says that no write ever ends.
+	Stuck bool
+}
+
+type diskState struct {
+	free time.Duration // when the disk's queue is empty
+}
+
+// does returns how long an operation that moves size bytes takes from now, queue included.
+func (h *Host) does(size int64) time.Duration {
+	d := &h.cfg.Disk
+	wait := d.Latency + h.w.between(0, d.Jitter)
+	if d.Rate > 0 && size > 0 {
+		h.disk.free = max(h.disk.free, h.w.now) + took(size, d.Rate)
+		wait += h.disk.free - h.w.now
+	}
+	return wait
+}
+
+// load looks a block up or reads it. What is there is decided at the start, and told at the end: the engine must cope with
+// what changes meanwhile.
+func (h *Host) load(l exchange.Load) {
+	w := h.w
+	r := w.content.ref(l.CID)
+	if !h.has.has(r) {
+		h.during(h.does(0), func() { h.loaded(l, 0, nil, dray.ErrNotFound) })
+		return
+	}
+	b := w.content.blocks[r]
+	if l.Stat {
+		h.during(h.does(0), func() { h.loaded(l, int64(b.Size()), nil, nil) })
+		return
+	}
+	if w.chance(h.cfg.Disk.FailReads) {
+		h.during(h.does(0), func() { h.loaded(l, 0, nil, dray.ErrChanged) })
+		return
+	}
+	h.during(h.does(int64(b.Size())), func() { h.loaded(l, int64(b.Size()), b.Data(), nil) })
+}
+
+func (h *Host) loaded(l exchange.Load, size int64, data []byte, err error) {
+	h.e.Loaded(h.w.now, l, size, data, err)
+	h.kick()
+}
+
+// write writes a block. It is there some time before the engine hears of it: a crash may come between.
+func (h *Host) write(s exchange.Store) {
+	w := h.w
+	r := w.content.ref(s.Block.CID())
+	if h.storing[r] {
+		w.fail("%s writes %s twice at once", h.name, w.content.names[r])
+	}
+	if err := w.content.genuine(s.Block); err != nil {
+		w.fail("%s is asked to write wrong bytes: %w", h.name, err)
+	}
+	if h.cfg.Disk.Stuck {
+		return
+	}
+	h.storing[r] = true
+	takes := h.does(int64(s.Block.Size()))
+	block := s.Block
+	if w.chance(h.cfg.Disk.FailWrites) {
+		h.during(takes, func() { h.stored(r, block, dray.ErrNoSpace) })
+		return
+	}
+	h.during(takes, func() {
+		h.has.add(r)
+		h.during(w.between(0, h.cfg.Disk.Jitter), func() { h.stored(r, block, nil) })
+	})
+}
+
+func (h *Host) stored(r Ref, b dray.Block, err error) {
+	delete(h.storing, r)
+	h.e.Stored(h.w.now, b, err)
+	h.kick()
+}

@@ -1,0 +1,230 @@
+package sim
+
+import (
+	"time"
+
+	"dray/exchange"
+)
+
+// FetchConfig describes what a host fetches and how.
+type FetchConfig struct {
+	// Blocks are what is wanted, in the order of use. What the host has already is not asked for.
+	Blocks []Ref
+	// Session configures the engine's session.
+	Session exchange.SessionConfig
+	// Window is how many wants are outstanding at a time. If zero, all.
+	Window int
+	// Sized says that the blocks' sizes are known beforehand, as they are from a manifest.
+	Sized bool
+	// Retry is how long after the store refused to write a block it is wanted again. If zero, 100 ms.
+	Retry time.Duration
+	// Deadlines gives wants random deadlines and classes.
+	Deadlines bool
+}
+
+// Fetch is the application: one session, its wants, and the answers. Every want gets exactly one answer while the session lives
+// and none after it was cancelled; anything else fails the World.
+type Fetch struct {
+	h     *Host
+	cfg   FetchConfig
+	id    exchange.SessionID
+	next  int
+	open  map[Ref]int           // wants not answered: references
+	since map[Ref]time.Duration // when each was wanted
+	dead  bool                  // cancelled by the application: nothing may arrive
+
+	// Started, Ended and State say when the session began and ended, and how. Worst is the longest that a want waited.
+	Started, Ended, Worst time.Duration
+	// State is how the session ended; SessionActive before.
+	State exchange.SessionState
+	// Delivered counts answers with a block, Local those that were in the store already, and Failed those with an error.
+	Delivered, Local, Failed int
+}
+
+// Fetch starts a session on a living host.
+func (h *Host) Fetch(cfg FetchConfig) *Fetch {
+	if cfg.Retry == 0 {
+		cfg.Retry = 100 * time.Millisecond
+	}
+	w := h.w
+	f := &Fetch{
+		h: h, cfg: cfg, Started: w.now, State: exchange.SessionActive,
+		open: make(map[Ref]int), since: make(map[Ref]time.Duration),
+	}
+	f.id = h.e.OpenSession(w.now, cfg.Session)
+	h.fetches = append(h.fetches, f)
+	h.byID[f.id] = f
+	f.more()
+	h.kick()
+	return f
+}
+
+// Fetches returns the fetches of the host's present life.
+func (h *Host) Fetches() []*Fetch { return h.fetches }
+
+// Done reports whether the session has ended.
+func (f *Fetch) Done() bool { return f.State > exchange.SessionPaused }
+
+// Whole reports whether the session completed.
+func (f *Fetch) Whole() bool { return f.State == exchange.SessionCompleted }
+
+// more wants as much as the window allows, and seals the session when everything is wanted.
+func (f *Fetch) more() {
+	for f.next < len(f.cfg.Blocks) && (f.cfg.Window == 0 || len(f.open) < f.cfg.Window) {
+		f.next++
+		f.want(f.next - 1)
+	}
+	if f.next == len(f.cfg.Blocks) {
+		f.next++
+		f.h.e.Seal(f.h.w.now, f.id)
+	}
+}
+
+func (f *Fetch) want(i int) {
+	h, r := f.h, f.cfg.Blocks[i]
+	if h.has.has(r) && !h.storing[r] {
+		f.Local++
+		return
+	}
+	w := h.w
+	b := w.content.blocks[r]
+	opt := exchange.WantOptions{Order: uint64(i)}
+	if f.cfg.Sized {
+		opt.Size = int64(b.Size())
+	}
+	if f.cfg.Deadlines {
+		opt.Class = exchange.Class(w.rand.IntN(5) - 1)
+		if w.chance(0.5) {
+			opt.Deadline = w.now + w.between(0, 20*time.Second)
+		}
+	}
+	if f.open[r]++; f.open[r] == 1 {
+		f.since[r] = w.now
+		h.wanted[r]++
+	}
+	w.trace.note("%v %s wants %s in session %d\n", w.now, h.name, w.content.names[r], f.id)
+	h.e.Want(w.now, f.id, b.CID(), opt)
+}
+
+// Cancel withdraws one want.
+func (f *Fetch) Cancel(r Ref) {
+	if f.open[r] == 0 || f.Done() || f.dead {
+		return
+	}
+	if f.open[r]--; f.open[r] == 0 {
+		f.close(r)
+	}
+	f.h.w.trace.note("%v %s cancels %s in session %d\n", f.h.w.now, f.h.name, f.h.w.content.names[r], f.id)
+	f.h.e.Cancel(f.h.w.now, f.id, f.h.w.content.blocks[r].CID())
+	f.more()
+	f.h.kick()
+}
+
+// Abandon cancels the whole session.
+func (f *Fetch) Abandon() {
+	if f.Done() || f.dead {
+		return
+	}
+	f.dead = true
+	for _, r := range f.cfg.Blocks {
+		if f.open[r] > 0 {
+			f.close(r)
+		}
+	}
+	f.h.w.trace.note("%v %s cancels session %d\n", f.h.w.now, f.h.name, f.id)
+	f.h.e.CancelSession(f.h.w.now, f.id)
+	f.h.kick()
+}
+
+// close notes that the session does not want r any more.
+func (f *Fetch) close(r Ref) {
+	delete(f.open, r)
+	f.Worst = max(f.Worst, f.h.w.now-f.since[r])
+	delete(f.since, r)
+	if f.h.wanted[r]--; f.h.wanted[r] == 0 {
+		delete(f.h.wanted, r)
+	}
+}
+
+// deliverAll takes the answers of one turn from the engine, and only then wants more: a want made now is not among those that
+// are being answered.
+func (h *Host) deliverAll(list []exchange.Deliver) {
+	if len(list) == 0 {
+		return
+	}
+	for i := range list {
+		h.deliver(&list[i])
+	}
+	for _, f := range h.fetches {
+		if !f.Done() && !f.dead {
+			f.more()
+		}
+	}
+	h.kick()
+}
+
+func (h *Host) deliver(d *exchange.Deliver) {
+	w := h.w
+	f := h.byID[d.Session]
+	r := w.content.ref(d.CID)
+	switch {
+	case f == nil:
+		w.fail("%s: an answer for session %d, which never was", h.name, d.Session)
+		return
+	case f.dead:
+		w.fail("%s: %s arrives after session %d was cancelled", h.name, w.content.name(d.CID), d.Session)
+		return
+	case f.Done():
+		w.fail("%s: %s arrives after session %d ended", h.name, w.content.name(d.CID), d.Session)
+		return
+	case f.open[r] == 0:
+		w.fail("%s: session %d is told of %s, which it does not wait for", h.name, d.Session, w.content.name(d.CID))
+		return
+	}
+	f.close(r)
+	if d.Err != nil {
+		f.Failed++
+		h.during(f.cfg.Retry, func() { f.again(r) })
+		return
+	}
+	if !h.has.has(r) {
+		w.fail("%s: session %d is told of %s before it is written", h.name, d.Session, w.content.name(d.CID))
+	}
+	if !d.Local {
+		if err := w.content.genuine(d.Block); err != nil {
+			w.fail("%s: session %d gets wrong bytes: %w", h.name, d.Session, err)
+		}
+	}
+	f.Delivered++
+}
+
+// again wants a block that could not be written once more, in a session of its own if the first has ended.
+func (f *Fetch) again(r Ref) {
+	if f.dead || f.h.has.has(r) {
+		return
+	}
+	cfg := f.cfg
+	cfg.Blocks = []Ref{r}
+	f.h.Fetch(cfg)
+}
+
+func (h *Host) sessionEnded(s exchange.SessionEvent) {
+	f := h.byID[s.Session]
+	switch {
+	case f == nil:
+		h.w.fail("%s: session %d ends and never was", h.name, s.Session)
+		return
+	case f.Done():
+		h.w.fail("%s: session %d ends twice", h.name, s.Session)
+		return
+	case s.State == exchange.SessionCompleted && len(f.open) > 0 && !f.dead:
+		h.w.fail("%s: session %d completes and %d wants have no answer", h.name, s.Session, len(f.open))
+	}
+	f.State, f.Ended = s.State, h.w.now
+	h.total.Takeovers += s.Stats.Takeovers
+	for _, r := range f.cfg.Blocks {
+		if f.open[r] > 0 {
+			f.close(r)
+		}
+	}
+}

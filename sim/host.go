@@ -1,0 +1,513 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"dray"
+	"dray/exchange"
+	"dray/wire"
+)
+
+// Gbit is the rate of a line of one gigabit a second, in bytes a second.
+const Gbit = 125e6
+
+// HostConfig describes a host. The zero value is an honest one on a gigabit line with an instant disk.
+type HostConfig struct {
+	// Up and Down are the access line's rates in bytes a second. If zero, Gbit.
+	Up, Down float64
+	// Delay is the host's part of the one-way delay to anybody. If zero, 1 ms.
+	Delay time.Duration
+	// Loss is the probability that a packet to or from the host is lost and sent again.
+	Loss float64
+	// Streams is the number of data streams of each connection and direction. If zero, 2.
+	Streams int
+	// Version is the newest protocol that the host speaks. If zero, Bitswap 1.2.0.
+	Version wire.Version
+	// Disk models the store.
+	Disk Disk
+	// Faults make the host misbehave.
+	Faults Faults
+	// Engine configures the engine. Its seed is drawn from the World's if zero.
+	Engine exchange.Config
+}
+
+// Host is one engine and what surrounds it.
+type Host struct {
+	w      *World
+	name   string
+	id     dray.PeerID
+	cfg    HostConfig
+	faults Faults
+
+	e      *exchange.Engine
+	alive  bool
+	life   int // how many times it was started
+	conns  map[dray.PeerID]*half
+	halves []*half // open connections, in the order in which they came
+
+	planned bool // a turn is planned
+	wake    time.Duration
+	turns   int
+
+	ring     []*half // connections with something to send
+	turn     int
+	sending  bool
+	downFree time.Duration
+
+	disk    diskState
+	has     refs // written blocks
+	fetches []*Fetch
+	byID    map[exchange.SessionID]*Fetch
+	wanted  map[Ref]int // sessions of this life that want a block
+	storing map[Ref]bool
+
+	gave, got map[dray.PeerID]int64 // block bytes on the wire in this life
+	banned    map[dray.PeerID]bool  // peers that the engine dropped in this life
+	total     Totals
+}
+
+// Totals counts what a host did in all its lives.
+type Totals struct {
+	// Up and Down are all bytes that left and reached the host.
+	Up, Down int64
+	// BlockUp and BlockDown are those of blocks.
+	BlockUp, BlockDown int64
+	// Duplicates and DuplicateBytes are blocks that came more than once, Garbage those that nobody wanted, both as the engines of
+	// its lives count them.
+	Duplicates, DuplicateBytes, Garbage int64
+	// Stalls, Refused and Banned are what the engines of its lives count.
+	Stalls, Refused, Banned int64
+	// Takeovers were made by its finished sessions.
+	Takeovers int64
+}
+
+// Add adds a host and starts it.
+func (w *World) Add(cfg HostConfig) *Host {
+	if cfg.Up == 0 {
+		cfg.Up = Gbit
+	}
+	if cfg.Down == 0 {
+		cfg.Down = Gbit
+	}
+	if cfg.Delay == 0 {
+		cfg.Delay = time.Millisecond
+	}
+	if cfg.Streams == 0 {
+		cfg.Streams = 2
+	}
+	if cfg.Version == 0 {
+		cfg.Version = wire.V120
+	}
+	h := &Host{w: w, cfg: cfg, faults: cfg.Faults, name: fmt.Sprintf("h%d", len(w.hosts))}
+	h.id = dray.PeerID(h.name)
+	w.hosts = append(w.hosts, h)
+	w.byID[h.id] = h
+	h.Start()
+	return h
+}
+
+// Start brings a host that crashed or left back, with the blocks that it had written and nothing else.
+func (h *Host) Start() {
+	if h.alive {
+		return
+	}
+	cfg := h.cfg.Engine
+	if cfg.Seed == 0 {
+		cfg.Seed = h.w.rand.Uint64() | 1
+	}
+	h.e = exchange.New(cfg)
+	h.alive = true
+	h.life++
+	h.conns = make(map[dray.PeerID]*half)
+	h.halves, h.ring = nil, nil
+	h.sending, h.planned, h.wake = false, false, 0
+	h.disk = diskState{}
+	h.fetches, h.byID = nil, make(map[exchange.SessionID]*Fetch)
+	h.wanted, h.storing = make(map[Ref]int), make(map[Ref]bool)
+	h.gave, h.got = make(map[dray.PeerID]int64), make(map[dray.PeerID]int64)
+	h.banned = make(map[dray.PeerID]bool)
+}
+
+// Crash ends a host's life as kill -9 does: written blocks stay, everything else is gone, and its peers notice that the
+// connections broke. Start begins another life.
+func (h *Host) Crash() {
+	if !h.alive {
+		return
+	}
+	h.w.trace.note("%v crash %s\n", h.w.now, h.name)
+	h.tally()
+	h.alive = false
+	h.life++ // what was planned for the old life does not happen
+	for len(h.halves) > 0 {
+		h.w.Cut(h, h.halves[0].to)
+	}
+	for _, o := range h.w.hosts { // connections that this side had not noticed yet
+		if h.conns[o.id] != nil {
+			h.w.Cut(h, o)
+		}
+	}
+}
+
+// ID returns the host's name, h0, h1 and so on.
+func (h *Host) ID() dray.PeerID { return h.id }
+
+// Alive reports whether the host is running.
+func (h *Host) Alive() bool { return h.alive }
+
+// Give puts blocks into the host's store as a file that is added does.
+func (h *Host) Give(list ...Ref) {
+	for _, r := range list {
+		h.has.add(r)
+		if h.alive && h.w.now > 0 {
+			b := h.w.content.blocks[r]
+			h.e.Added(h.w.now, b.CID(), int64(b.Size()))
+		}
+	}
+	h.kick()
+}
+
+// Has reports whether the host has written a block.
+func (h *Host) Has(r Ref) bool { return h.has.has(r) }
+
+// SetFaults changes how the host misbehaves from now on. What a frozen host had not read it reads when it thaws.
+func (h *Host) SetFaults(f Faults) {
+	h.faults = f
+	if f.Frozen {
+		return
+	}
+	for _, l := range h.halves {
+		in := l.back
+		list := in.frozen
+		in.frozen = nil
+		for _, p := range list {
+			in.arrive(p)
+		}
+	}
+}
+
+// Totals returns what the host did in all its lives.
+func (h *Host) Totals() Totals {
+	t := h.total
+	if h.alive {
+		t.engine(h.e.Totals())
+	}
+	return t
+}
+
+func (t *Totals) engine(s exchange.Stats) {
+	t.Duplicates += s.Duplicates
+	t.DuplicateBytes += s.DuplicateBytes
+	t.Garbage += s.Uninvited
+	t.Stalls += s.Stalls
+	t.Refused += s.Refused
+	t.Banned += s.Banned
+}
+
+func (h *Host) tally() { h.total.engine(h.e.Totals()) }
+
+func (h *Host) bans(o *Host) bool {
+	_, banned := h.e.Banned(h.w.now, o.id)
+	return banned
+}
+
+// kick plans a turn, unless one is planned.
+func (h *Host) kick() {
+	if h.planned || !h.alive {
+		return
+	}
+	h.planned = true
+	life := h.life
+	h.w.After(h.w.cfg.TurnDelay, func() {
+		if h.life == life {
+			h.planned = false
+			h.takeTurn()
+		}
+	})
+}
+
+// during plans something that happens only if the host lives until then.
+func (h *Host) during(d time.Duration, do func()) {
+	life := h.life
+	h.w.After(d, func() {
+		if h.life == life {
+			do()
+		}
+	})
+}
+
+// takeTurn asks the engine what to do, and does it.
+func (h *Host) takeTurn() {
+	w := h.w
+	w.turns++
+	h.turns++
+	r := h.e.Ready()
+	if n := w.cfg.CheckEvery; n > 0 && h.turns%n == 0 {
+		if err := h.e.Check(); err != nil {
+			w.fail("%s: %w", h.name, err)
+			return
+		}
+	}
+	w.trace.ready(w.now, h, r)
+	for _, s := range r.Sends {
+		h.sendControl(s)
+	}
+	for _, b := range r.Blocks {
+		h.sendBlock(b)
+	}
+	for _, l := range r.Loads {
+		h.load(l)
+	}
+	for _, s := range r.Stores {
+		h.write(s)
+	}
+	h.deliverAll(r.Delivers)
+	for _, f := range r.Finds {
+		h.find(f)
+	}
+	for _, id := range r.Dials {
+		h.dial(w.byID[id])
+	}
+	for _, d := range r.Drops {
+		h.drop(d)
+	}
+	for _, s := range r.Sessions {
+		h.sessionEnded(s)
+	}
+	if r.Wake != 0 && (h.wake == 0 || r.Wake < h.wake) {
+		h.wakeAt(r.Wake)
+	}
+}
+
+// wakeAt plans a call of Advance. A later wish replaces an earlier one only when that comes due.
+func (h *Host) wakeAt(at time.Duration) {
+	h.wake = at
+	h.during(at-h.w.now, func() {
+		if h.wake == at {
+			h.wake = 0
+			h.e.Advance(h.w.now)
+			h.kick()
+		}
+	})
+}
+
+func (h *Host) sendControl(s exchange.Send) {
+	l := h.conns[s.Peer]
+	if l == nil || !l.open {
+		h.w.fail("%s: a message for %s, who is not connected", h.name, string(s.Peer))
+		return
+	}
+	l.send(h.packet(l, s.Message))
+}
+
+// packet copies a message, which the engine will reuse, into what travels on l.
+func (h *Host) packet(l *half, m *wire.Message) packet {
+	v := l.c.version
+	p := packet{size: int64(m.Size(v))}
+	p.msg = &wire.Message{Full: m.Full, PendingBytes: m.PendingBytes}
+	if h.w.cfg.Codec {
+		frame, err := wire.AppendMessage(nil, v, m)
+		if err != nil {
+			h.w.fail("%s: a message that cannot be written: %w", h.name, err)
+			return p
+		}
+		p.frame = frame
+		return p
+	}
+	for _, en := range m.Wants {
+		if en.Size(v) > 0 {
+			p.msg.Wants = append(p.msg.Wants, en)
+		}
+	}
+	if v.Haves() {
+		p.msg.Presences = append([]wire.Presence(nil), m.Presences...)
+	}
+	return p
+}
+
+func (h *Host) sendBlock(b exchange.BlockSend) {
+	l := h.conns[b.Peer]
+	if l == nil || !l.open {
+		return // the engine was told that the peer is gone; the bytes are the driver's again
+	}
+	r := h.w.content.ref(b.CID)
+	block := h.w.content.blocks[r]
+	if h.w.chance(h.faults.WrongBytes) {
+		block = h.w.Block(h.w.content.add("g", block.Size()))
+	}
+	p := h.blockPacket(l, block)
+	p.ref = r
+	if h.w.chance(h.faults.Swallow) {
+		h.during(0, func() { h.blockLeft(l, p, false) })
+		return
+	}
+	l.send(p)
+	if h.w.chance(h.faults.Repeat) {
+		p.posed = true
+		l.send(p)
+	}
+}
+
+func (h *Host) blockPacket(l *half, b dray.Block) packet {
+	p := packet{block: b}
+	m := wire.Message{Blocks: []wire.Block{{Prefix: b.CID().Prefix(), Data: b.Data()}}}
+	p.size = int64(m.Size(l.c.version))
+	if h.w.cfg.Codec {
+		frame, err := wire.AppendMessage(nil, l.c.version, &m)
+		if err != nil {
+			h.w.fail("%s: a block that cannot be written: %w", h.name, err)
+		}
+		p.frame = frame
+	}
+	return p
+}
+
+// left is called when the uplink has taken a message.
+func (h *Host) left(l *half, p packet) {
+	h.total.Up += p.size
+	switch {
+	case p.msg == nil:
+		h.blockLeft(l, p, true)
+	case !p.posed && l.open:
+		h.e.Sent(h.w.now, l.to.id)
+		h.kick()
+	}
+}
+
+// blockLeft tells the engine, and the World's own ledger, that a block is on its way.
+func (h *Host) blockLeft(l *half, p packet, carried bool) {
+	if carried {
+		h.total.BlockUp += int64(p.block.Size())
+	}
+	if p.posed || !l.open {
+		return
+	}
+	b := h.w.content.blocks[p.ref]
+	h.gave[l.to.id] += int64(b.Size())
+	h.e.BlockSent(h.w.now, l.to.id, b.CID())
+	h.kick()
+}
+
+// heard notes that a large message is arriving.
+func (h *Host) heard(l *half) {
+	if h.alive && l.back.open && !h.faults.Frozen {
+		h.e.Heard(h.w.now, l.from.id)
+		h.kick()
+	}
+}
+
+// receive takes a message that arrived from l.from.
+func (h *Host) receive(l *half, p packet) {
+	w := h.w
+	h.total.Down += p.size
+	m, block := p.msg, p.block
+	if p.frame != nil {
+		var ok bool
+		if m, block, ok = h.decode(l, p.frame); !ok {
+			return
+		}
+	}
+	if p.msg == nil {
+		h.receiveBlock(l, block)
+		return
+	}
+	l.announced(m)
+	if h.faultsOnMessage(l, m) {
+		return
+	}
+	h.e.Receive(w.now, l.from.id, m, nil)
+	h.kick()
+}
+
+// decode reads a frame as package node does: parse, then hash.
+func (h *Host) decode(l *half, frame []byte) (*wire.Message, dray.Block, bool) {
+	w := h.w
+	n := len(frame)
+	m := new(wire.Message)
+	_, k := binary.Uvarint(frame)
+	frame = frame[k:]
+	if err := wire.Decode(l.c.version, frame, m); err != nil {
+		if l.from.faults.honest() {
+			w.fail("%s sent %s %d bytes that cannot be read: %w", l.from.name, h.name, n, err)
+		}
+		h.e.Offend(w.now, l.from.id, &exchange.Violation{What: "malformed message"})
+		h.kick()
+		return nil, dray.Block{}, false
+	}
+	if len(m.Blocks) == 0 {
+		return m, dray.Block{}, true
+	}
+	b, err := dray.Hashed(m.Blocks[0].Prefix, m.Blocks[0].Data)
+	if err != nil {
+		w.fail("%s sent %s a block that cannot be hashed: %w", l.from.name, h.name, err)
+		return nil, dray.Block{}, false
+	}
+	return m, b, true
+}
+
+func (h *Host) receiveBlock(l *half, b dray.Block) {
+	w := h.w
+	size := int64(b.Size())
+	h.total.BlockDown += size
+	r := w.content.ref(b.CID())
+	delete(l.back.shadow, r)
+	if h.faults.Mute || h.faults.Liar {
+		return
+	}
+	if !h.bans(l.from) {
+		h.got[l.from.id] += size
+	}
+	wanted := h.wanted[r] > 0
+	refused := h.e.Receive(w.now, l.from.id, nil, []dray.Block{b})
+	if len(refused) == 0 && !wanted {
+		w.fail("%s keeps %s, which nobody asked for", h.name, w.content.name(b.CID()))
+	}
+	h.kick()
+}
+
+// drop disconnects a peer that the engine says broke the protocol.
+func (h *Host) drop(d exchange.Drop) {
+	o := h.w.byID[d.Peer]
+	h.banned[d.Peer] = true
+	if h.faults.honest() && o.faults.honest() && o.cfg.Faults.honest() {
+		h.w.fail("%s drops %s, who is honest: %s", h.name, o.name, d.Violation.What)
+	}
+	h.during(0, func() { h.w.Cut(h, o) })
+}
+
+func (h *Host) dial(o *Host) {
+	if o == nil {
+		return
+	}
+	h.during(2*(h.cfg.Delay+o.cfg.Delay), func() {
+		if !o.alive || o.bans(h) {
+			h.e.DialFailed(h.w.now, o.id)
+			h.kick()
+			return
+		}
+		h.w.Connect(h, o)
+	})
+}
+
+// find looks for hosts that hold a block, in the World's knowledge of everybody's stores.
+func (h *Host) find(f exchange.Find) {
+	w := h.w
+	r := w.content.ref(f.CID)
+	var holders []*Host
+	for _, o := range w.hosts {
+		if o != h && o.alive && o.has.has(r) && o.faults.honest() {
+			holders = append(holders, o)
+		}
+	}
+	w.rand.Shuffle(len(holders), func(i, k int) { holders[i], holders[k] = holders[k], holders[i] })
+	if len(holders) > 4 {
+		holders = holders[:4]
+	}
+	h.during(w.between(20*time.Millisecond, 200*time.Millisecond), func() {
+		for _, o := range holders {
+			h.e.Found(w.now, f.Session, o.id)
+		}
+		h.kick()
+	})
+}

@@ -1,0 +1,160 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"dray/wire"
+)
+
+// announced keeps what l.from has told l.to that it wants, as a standard Bitswap server remembers it: until it is cancelled or
+// the block is sent.
+func (l *half) announced(m *wire.Message) {
+	w := l.from.w
+	if m.Full {
+		clear(l.shadow)
+	}
+	for _, en := range m.Wants {
+		r := w.content.ref(en.CID)
+		if r == noRef {
+			l.foreign++
+			continue
+		}
+		if en.Cancel {
+			delete(l.shadow, r)
+			continue
+		}
+		l.shadow[r] = l.shadow[r] || en.Type == wire.WantBlock
+	}
+	if len(l.shadow) > standardWants && l.from.faults.Flood == 0 {
+		w.fail("%s has announced %d wants to %s, who keeps no more than %d", l.from.name, len(l.shadow), l.to.name, standardWants)
+	}
+}
+
+const drainTurns = 20 // times that Settle waits longer for slow lines
+
+const standardWants = 1024 // what a standard peer keeps (bitswap.md 1.3)
+
+// Settle lets the World come to rest and judges what is left: peers must remember exactly what is still wanted of them, the ledgers must
+// equal what the wire carried, and hosts whose fetches have ended must hold nothing. It returns the first thing that is wrong.
+func (w *World) Settle(d time.Duration) error {
+	w.Run(w.now+d, nil)
+	for range drainTurns {
+		if w.err != nil || !w.sending() {
+			break
+		}
+		w.Run(w.now+d, nil) // a slow line empties its queue
+	}
+	if w.err != nil {
+		return w.err
+	}
+	for _, h := range w.hosts {
+		if !h.alive || !h.cfg.Faults.honest() {
+			continue
+		}
+		if err := h.e.Check(); err != nil {
+			return w.judged(h, err)
+		}
+		if err := h.judge(); err != nil {
+			return w.judged(h, err)
+		}
+	}
+	return nil
+}
+
+// sending reports whether any line is still busy.
+func (w *World) sending() bool {
+	for _, h := range w.hosts {
+		if h.alive && h.sending && h.faults.honest() {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *World) judged(h *Host, err error) error {
+	w.fail("at rest: %s: %w", h.name, err)
+	return w.err
+}
+
+// judge looks at one honest host at rest.
+func (h *Host) judge() error {
+	w := h.w
+	for _, l := range h.halves {
+		if l.to.faults.Frozen {
+			continue // it has not read what we said
+		}
+		for r := range refsOf(l.shadow, len(w.content.blocks)) {
+			if h.wanted[r] == 0 {
+				return fmt.Errorf("%s still has our want of %s, which nobody here wants", l.to.name, w.content.names[r])
+			}
+		}
+		a := h.e.Account(l.to.id)
+		if a.Sent != h.gave[l.to.id] {
+			return fmt.Errorf("the ledger says %d bytes to %s; the wire carried %d", a.Sent, l.to.name, h.gave[l.to.id])
+		}
+		if a.Received+a.Duplicate != h.got[l.to.id] {
+			return fmt.Errorf("the ledger says %d + %d bytes from %s; the wire carried %d",
+				a.Received, a.Duplicate, l.to.name, h.got[l.to.id])
+		}
+	}
+	held := h.e.Held()
+	if len(h.wanted) != held.Wants {
+		return fmt.Errorf("the engine holds %d wants; the application has %d", held.Wants, len(h.wanted))
+	}
+	open := 0
+	for _, f := range h.fetches {
+		if !f.Done() {
+			open++
+		}
+	}
+	if open != held.Sessions {
+		return fmt.Errorf("the engine holds %d sessions; the application has %d", held.Sessions, open)
+	}
+	theirs := 0
+	var stuck int64 // bytes of blocks that a peer does not read
+	for _, l := range h.halves {
+		theirs += len(l.back.shadow) + l.back.foreign
+		n, bytes := l.queued()
+		theirs += n // withdrawn or not, what is being written is still written
+		stuck += bytes
+	}
+	switch {
+	case held.Wants == 0 && held.Asks != 0:
+		return fmt.Errorf("nothing is wanted, and %d asks are left", held.Asks)
+	case held.Receiving != 0:
+		return fmt.Errorf("%d bytes are being written", held.Receiving)
+	case held.Serving != stuck:
+		return fmt.Errorf("%d bytes are being served; %d wait for peers that do not read", held.Serving, stuck)
+	case held.PeerWants > theirs:
+		return fmt.Errorf("%d wants of peers are left, of %d announced", held.PeerWants, theirs)
+	}
+	return nil
+}
+
+// queued returns the number and the bytes of blocks that wait for room in the connection.
+func (l *half) queued() (n int, bytes int64) {
+	for i := range l.streams {
+		for _, p := range l.streams[i].queue[l.streams[i].head:] {
+			if p.msg == nil && !p.posed {
+				n++
+				bytes += int64(p.block.Size())
+			}
+		}
+	}
+	return n, bytes
+}
+
+// refsOf yields the keys of a set in order, so that what is reported first does not depend on the run.
+func refsOf(set map[Ref]bool, n int) func(func(Ref) bool) {
+	return func(yield func(Ref) bool) {
+		if len(set) == 0 {
+			return
+		}
+		for r := range Ref(n) {
+			if _, ok := set[r]; ok && !yield(r) {
+				return
+			}
+		}
+	}
+}
