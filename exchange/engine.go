@@ -323,16 +323,22 @@ func (e *Engine) Found(now time.Duration, s SessionID, id dray.PeerID) {
 		return
 	}
 	e.AddPeer(now, s, id)
-	if p := e.peers[id]; p == nil || !p.up {
+	if p := e.peers[id]; p == nil || !p.up && now >= p.dialAgain {
 		e.ready.Dials = append(e.ready.Dials, id)
 	}
 }
 
-// DialFailed says that a peer could not be reached.
+// DialFailed says that a peer could not be reached. It is not dialled again before a while, which doubles each time.
 func (e *Engine) DialFailed(now time.Duration, id dray.PeerID) {
 	e.now = now
-	if p := e.peers[id]; p != nil && !p.up {
-		p.health.stalled(now, e.rand.Float64())
+	p := e.peers[id]
+	if p == nil {
+		p = e.peer(id)
+		e.forgetPeers(p)
+	}
+	if !p.up {
+		p.dialWait = min(max(2*p.dialWait, backOffFirst), backOffMax)
+		p.dialAgain = now + time.Duration(float64(p.dialWait)*(1+0.2*e.rand.Float64()))
 	}
 }
 
@@ -395,6 +401,7 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 	}
 	e.stats.Blocks++
 	e.stats.Bytes += size
+	home.findAfter = findFirst
 	home.sizes += size
 	home.sized++
 	e.receiving += size

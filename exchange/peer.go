@@ -36,7 +36,10 @@ type peer struct {
 
 	health health
 	timer  timer
-	acct   *Account
+
+	dialWait  time.Duration // the last back-off of dialling, 0 after a connection
+	dialAgain time.Duration // not to be dialled before
+	acct      *Account
 
 	// The state lane: what is to be announced. A cancel and an ask for one CID are never both pending.
 	queue     askList   // asks to be announced, in order
@@ -76,6 +79,7 @@ func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
 	p.acct = e.account(id)
 	p.greeted = false
 	p.badness = 0
+	p.dialWait, p.dialAgain = 0, 0
 	p.merit.seen = now
 	p.flow.reset(e.cfg.Window)
 	p.health.connected(now)
