@@ -244,9 +244,6 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 		pos := sess.log.push(w)
 		w.askers[len(w.askers)-1].pos = pos
 	}
-	if !w.exact && w.size == 0 {
-		w.size = sess.guess()
-	}
 	e.rerank(w)
 	if w.state == Pending && !e.rehome(w) && w.heap < 0 && !w.contested {
 		e.enqueue(w)
@@ -471,6 +468,9 @@ func (e *Engine) dropAsk(a *ask, tell bool) {
 // charge makes a an ask for the block that is expected to be answered, and counts its bytes against the peer's window.
 func (e *Engine) charge(a *ask) {
 	a.kind = askBlock
+	if !a.w.exact {
+		a.w.size = a.w.home.guess() // better known now than when it was wanted
+	}
 	a.size = a.w.size
 	a.p.inflight += a.size
 	a.p.blocks++

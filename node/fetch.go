@@ -283,6 +283,9 @@ func (f *fetch) wantBone(_ context.Context, c cid.Cid) error {
 	if err := f.offline(c); err != nil {
 		return err
 	}
+	if b, err := dray.NewBlock(c, nil); err == nil {
+		return f.walk.Feed(b) // an empty file
+	}
 	if _, twice := f.bones[c]; twice {
 		return nil
 	}
@@ -325,6 +328,11 @@ func (f *fetch) wantLeaves(ctx context.Context) error {
 			w.files = append(w.files, file)
 			continue
 		}
+		if size == 0 {
+			if err := f.putEmpty(ctx, leaf); err != nil {
+				return err
+			}
+		}
 		here, err := f.copyLocal(ctx, file, leaf, size)
 		if err != nil {
 			return err
@@ -349,6 +357,16 @@ func (f *fetch) wantLeaves(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// putEmpty stores a leaf of no bytes without asking anybody: its CID says all there is to know. (Some peers keep no empty
+// blocks, and could not serve it.)
+func (f *fetch) putEmpty(ctx context.Context, leaf cid.Cid) error {
+	b, err := dray.NewBlock(leaf, nil)
+	if err != nil {
+		return nil // a leaf without content that has a frame around it
+	}
+	return f.n.store.Put(ctx, b)
 }
 
 // copyLocal puts a leaf that the store holds elsewhere into its place, and reports whether it did.

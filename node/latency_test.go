@@ -122,6 +122,46 @@ func TestTinyBlocks(t *testing.T) {
 	})
 }
 
+// TestTinyDAG fetches 10,000 small blocks under one node of links that give no sizes.
+func TestTinyDAG(t *testing.T) {
+	bubble(t, transport.MemoryConfig{Latency: oneWay, Bandwidth: gigabit}, 2, func(ctx context.Context, n []*Node) {
+		const count = 10_000
+		data := []byte{0x99, count >> 8, count & 0xff} // a dag-cbor list
+		for i := range count {
+			b, err := dray.Hashed(rawPrefix, []byte{byte(i), byte(i >> 8), 'x'})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := n[0].Put(ctx, b); err != nil {
+				t.Fatal(err)
+			}
+			link := append([]byte{0}, b.CID().Bytes()...)
+			data = append(append(data, 0xd8, 42, 0x58, byte(len(link))), link...)
+		}
+		root, err := dray.Hashed(cid.Prefix{Version: 1, Codec: cid.DagCBOR, MhType: mh.SHA2_256, MhLength: 32}, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n[0].Put(ctx, root); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		got := 0
+		err = n[1].FetchDAG(ctx, DAGConfig{Root: root.CID(), Peers: []transport.Peer{peerOf(n[0])}, Each: func(dray.Block) error {
+			got++
+			return nil
+		}})
+		if err != nil || got != count+1 {
+			t.Fatalf("%d blocks, %v", got, err)
+		}
+		trips := float64(time.Since(start)) / float64(2*oneWay)
+		t.Logf("%d blocks in %.1f round trips", got, trips)
+		if trips > 20 {
+			t.Errorf("%.1f round trips", trips)
+		}
+	})
+}
+
 func tinyTree(t *testing.T, ctx context.Context, n *Node, leaves int) cid.Cid {
 	t.Helper()
 	p := unixfs.V1()
