@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +18,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"lukechampine.com/blake3"
+
+	"dray"
 )
 
 var cmdDemo = &cobra.Command{
@@ -29,7 +29,7 @@ var cmdDemo = &cobra.Command{
 file; the other two get it, from the first and from each other. Then it compares what arrived with what was shared, prints
 rates and where the bytes came from, and removes everything.
 
-With --json it prints {"bytes":…,"hash":…,"shared_sent":…,"gets":[…]}, where each get is as in dray get --json.`,
+With --json it prints {"cid":…,"bytes":…,"shared_sent":…,"gets":[…]}, where each get is as in dray get --json.`,
 	Example: "  dray demo\n  dray demo --mib 1024",
 	Args:    arguments(0, 0, ""),
 }
@@ -49,8 +49,8 @@ const (
 
 // demoResult is what a demo found.
 type demoResult struct {
+	CID   string `json:"cid"`
 	Bytes int64  `json:"bytes"`
-	Hash  string `json:"hash"`
 	// SharedSent is how much the process that had the file at first sent in all.
 	SharedSent int64       `json:"shared_sent"`
 	Gets       []getResult `json:"gets"`
@@ -90,8 +90,7 @@ func (d *demo) run(ctx context.Context, bytes int64) error {
 	e := d.env
 	e.tell("making a file of %s", size(bytes))
 	file := filepath.Join(d.dir, "demo.bin")
-	hash, err := makeFile(ctx, file, bytes)
-	if err != nil {
+	if err := makeFile(ctx, file, bytes); err != nil {
 		return err
 	}
 	e.tell("starting three dray processes: A shares the file; B and C get it from A and from each other")
@@ -109,16 +108,12 @@ func (d *demo) run(ctx context.Context, bytes int64) error {
 	if err != nil {
 		return err
 	}
-	for _, o := range outcomes {
-		got, err := hashFile(ctx, o.Path)
-		if err != nil {
+	for i, o := range outcomes {
+		if err := d.check(ctx, d.parties[i+1], file, o.Path, added.CID); err != nil {
 			return err
 		}
-		if got != hash {
-			return fmt.Errorf("%s hashes to %s, not to %s as what was shared", o.Path, got, hash)
-		}
 	}
-	result := demoResult{Bytes: bytes, Hash: hash}
+	result := demoResult{CID: added.CID, Bytes: bytes}
 	for _, o := range outcomes {
 		result.Gets = append(result.Gets, o.getResult)
 	}
@@ -217,7 +212,7 @@ func (d *demo) nameOf(peer string) string {
 
 func (d *demo) print(r demoResult) error {
 	e := d.env
-	e.printf("\nboth copies are identical to the original (blake3 %s…)\n", r.Hash[:16])
+	e.printf("\nboth copies are identical to the original and hash to\n%s\n", r.CID)
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "process\tgot\tin\trate\tfrom A\tfrom the other\ttwice")
 	for i, g := range r.Gets {
@@ -259,27 +254,34 @@ func (d *demo) close() error {
 	return errors.Join(append(errs, os.RemoveAll(d.dir))...)
 }
 
-// makeFile writes bytes that look random and are the same each time, and returns their hash.
-func makeFile(ctx context.Context, path string, bytes int64) (string, error) {
+// makeFile writes bytes that look random and are the same each time.
+func makeFile(ctx context.Context, path string, bytes int64) error {
 	file, err := os.Create(path)
 	if err != nil {
-		return "", err
+		return err
 	}
-	h := blake3.New(32, nil)
 	source := rand.NewChaCha8(sha256.Sum256([]byte(demoSeed)))
-	_, err = io.CopyBuffer(io.MultiWriter(file, h), &interruptible{ctx, io.LimitReader(source, bytes)}, make([]byte, 1<<20))
-	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, file.Close())
+	_, err = io.CopyBuffer(onlyWriter{file}, &interruptible{ctx, io.LimitReader(source, bytes)}, make([]byte, 1<<20))
+	return errors.Join(err, file.Close())
 }
 
-func hashFile(ctx context.Context, path string) (string, error) {
-	file, err := os.Open(path)
+// onlyWriter hides what else a file can do, so that it is written with the buffer that was given.
+type onlyWriter struct{ io.Writer }
+
+// check compares a copy with the original, byte by byte, and hashes it once more from the disk.
+func (d *demo) check(ctx context.Context, p *party, original, got, root string) error {
+	same, err := sameBytes(original, got)
 	if err != nil {
-		return "", err
+		return err
 	}
-	defer file.Close()
-	h := blake3.New(32, nil)
-	_, err = io.CopyBuffer(h, &interruptible{ctx, file}, make([]byte, 1<<20))
-	return hex.EncodeToString(h.Sum(nil)), err
+	again, err := taskAdd.do(ctx, p.remote, addRequest{Path: got, OnlyHash: true}, pipes[addNote]{})
+	if err != nil {
+		return err
+	}
+	if !same || again.CID != root {
+		return fmt.Errorf("%w: %s differs from what was shared (%s, not %s)", dray.ErrCorrupt, got, again.CID, root)
+	}
+	return nil
 }
 
 // interruptible reads until a context ends.

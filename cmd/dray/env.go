@@ -10,8 +10,6 @@ import (
 	"sync"
 
 	"golang.org/x/term"
-
-	"dray"
 )
 
 // env is what a command sees of the world around it.
@@ -34,11 +32,10 @@ type env struct {
 
 func newEnv() *env {
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, width: 80}
-	if fd := int(os.Stderr.Fd()); term.IsTerminal(fd) && os.Getenv("TERM") != "dumb" {
-		e.terminal = true
-		if w, _, err := term.GetSize(fd); err == nil && w > 0 {
-			e.width = w
-		}
+	fd := int(os.Stderr.Fd())
+	// A terminal of no size (as some recorders make) has no room for a bar.
+	if w, h, err := term.GetSize(fd); err == nil && w > 0 && h > 0 && os.Getenv("TERM") != "dumb" {
+		e.terminal, e.width = true, w
 	}
 	return e
 }
@@ -114,6 +111,3 @@ func plural(n int64, noun string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
-
-// short names a peer in a sentence.
-func short(p dray.PeerID) string { return "…" + p.Short() }

@@ -69,7 +69,7 @@ func explain(ctx context.Context, err error) string {
 	case wasInterrupted(ctx):
 		var hint resumable
 		if errors.As(err, &hint) {
-			return "interrupted: " + hint.Error()
+			return "interrupted: " + hint.hint
 		}
 		return "interrupted"
 	}
@@ -82,7 +82,7 @@ type resumable struct {
 	err  error
 }
 
-func (r resumable) Error() string { return r.hint }
+func (r resumable) Error() string { return r.err.Error() + "\n" + r.hint }
 func (r resumable) Unwrap() error { return r.err }
 
 // The kinds of error that keep their meaning on the way from the daemon to a command.
@@ -110,20 +110,20 @@ type wireError struct {
 }
 
 func toWire(err error) *wireError {
+	var (
+		usage usageError
+		hint  resumable
+	)
 	w := &wireError{Message: err.Error()}
+	if errors.As(err, &hint) {
+		w.Hint, w.Message = hint.hint, hint.err.Error()
+	}
 	for _, k := range errorKinds {
 		if errors.Is(err, k.err) {
 			w.Kinds = append(w.Kinds, k.name)
 		}
 	}
-	var (
-		usage usageError
-		hint  resumable
-	)
 	w.Usage = errors.As(err, &usage)
-	if errors.As(err, &hint) {
-		w.Hint = hint.hint
-	}
 	return w
 }
 

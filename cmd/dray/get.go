@@ -350,7 +350,7 @@ func (g *getting) explain(err error) error {
 		return err
 	}
 	hint := fmt.Sprintf("%s of %s are kept beside %s; the same command continues", size(p.Done), size(p.Total), g.q.Output)
-	return resumable{hint: hint, err: fmt.Errorf("%w\n%s", err, hint)}
+	return resumable{hint: hint, err: err}
 }
 
 // rememberGot records a root whose files lie at a path.

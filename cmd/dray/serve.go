@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
 
 	"dray/transport/p2p"
@@ -61,6 +63,11 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 	if listen == nil {
 		listen = p2p.DefaultListen()
 	}
+	for _, l := range listen {
+		if err := checkListen(l); err != nil {
+			return nil, err
+		}
+	}
 	if r, err := dialRemote(ctx, home); err != nil || r != nil {
 		if r != nil {
 			r.Close()
@@ -77,6 +84,18 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 		return nil, errors.Join(err, h.Close())
 	}
 	return &daemon{house: h, control: c}, nil
+}
+
+// checkListen says what is wrong with an address to listen on.
+func checkListen(s string) error {
+	const right = "right is one like /ip4/0.0.0.0/tcp/4001"
+	if !strings.HasPrefix(s, "/") {
+		return usagef("bad --listen: %q does not begin with a slash; %s", clip(s), right)
+	}
+	if _, err := ma.NewMultiaddr(s); err != nil {
+		return usagef("bad --listen: %q is no multiaddr (%s); %s", clip(s), oneLine(err), right)
+	}
+	return nil
 }
 
 func (d *daemon) close() error {

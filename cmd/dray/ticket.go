@@ -111,7 +111,7 @@ func parseTicket(s string) (ticket, error) {
 		}
 	}
 	b, err := ticketCode.DecodeString(body)
-	if err != nil || len(b) < ticketSum {
+	if err != nil || len(b) < ticketSum || ticketCode.EncodeToString(b) != body { // the last letter may have idle bits
 		return ticket{}, errors.New("the ticket is cut off; copy all of it")
 	}
 	fields, sum := b[:len(b)-ticketSum], b[len(b)-ticketSum:]
