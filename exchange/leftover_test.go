@@ -239,3 +239,26 @@ func TestPeersThatTakeNothingDoNotHoldUpOthers(t *testing.T) {
 		t.Fatalf("%d bytes are being served, over twice the bound", got)
 	}
 }
+
+func TestBlockAddedDuringALookUpIsAnnounced(t *testing.T) {
+	e := New(Config{})
+	now := time.Duration(1)
+	e.PeerUp(now, "a", Caps{Haves: true})
+	blk := testBlock(t, 1, 4096)
+	ask := wantsOf(false, blk)
+	ask.Wants[0].Type = wire.WantHave
+	e.Receive(now, "a", ask, nil)
+	e.Ready()
+	e.Added(now, blk.CID(), 4096)
+	e.Loaded(now, Load{Peer: "a", CID: blk.CID(), Stat: true}, 0, nil, dray.ErrNotFound) // what it was when it was looked up
+	r := e.Ready()
+	if len(r.Loads) != 1 || len(r.Sends) != 0 {
+		t.Fatalf("after an answer that is out of date:\n%s", r.Format(Namer{}))
+	}
+	e.Loaded(now, r.Loads[0], 4096, nil, nil)
+	r = e.Ready()
+	mustCheck(t, e)
+	if len(r.Sends) != 1 || len(r.Sends[0].Message.Presences) != 1 || !r.Sends[0].Message.Presences[0].Have {
+		t.Fatalf("the peer is told:\n%s", r.Format(Namer{}))
+	}
+}

@@ -23,7 +23,7 @@ type served struct {
 	priority int32
 	answer   bool // DONT_HAVE is asked for
 	state    serveState
-	again    bool // wanted once more while it was being sent
+	again    bool // wanted once more while it was being sent, or added while it was being looked up
 	size     int64
 	seq      uint64
 	heap     int     // index in serving.tasks, or -1
@@ -147,8 +147,15 @@ func (e *Engine) Loaded(now time.Duration, l Load, size int64, data []byte, err 
 		return false
 	}
 	if l.Stat {
-		if v.state == serveLookup {
+		switch {
+		case v.state == serveLookup && err != nil && v.again:
+			v.again = false
+			e.ready.Loads = append(e.ready.Loads, l)
+		case v.state == serveLookup:
+			v.again = false
 			e.lookedUp(v, size, err == nil)
+		case v.state == serveAbsent && err == nil:
+			e.lookedUp(v, size, true) // the answer before was to a want that was withdrawn meanwhile
 		}
 		return false
 	}
@@ -195,8 +202,11 @@ func (e *Engine) lookedUp(v *served, size int64, here bool) {
 func (e *Engine) announceAdded(c cid.Cid, size int64) {
 	for v := e.serving.waiting[c]; v != nil; {
 		next := v.next
-		if v.state == serveAbsent {
+		switch v.state {
+		case serveAbsent:
 			e.lookedUp(v, size, true)
+		case serveLookup:
+			v.again = true // the look-up may have begun before
 		}
 		v = next
 	}
