@@ -159,15 +159,28 @@ func outputPath(output string, t target) (string, error) {
 func getShown(ctx context.Context, e *env, q getRequest) (getOutcome, error) {
 	b := newBar(e, cut(filepath.Base(q.Output), 24))
 	defer b.close()
-	var failed error
+	var (
+		failed error
+		last   getNote
+	)
 	result, err := taskGet.with(ctx, e, q, pipes[getNote]{note: func(n getNote) {
+		last = n
 		if e.json {
 			failed = errors.Join(failed, e.emit(n))
 			return
 		}
 		b.set(n.meter())
 	}})
+	var hint resumable
+	if wasInterrupted(ctx) && last.Done > 0 && !errors.As(err, &hint) { // a daemon did it, and was told to stop
+		err = resumable{hint: kept(last.Done, last.Total, q.Output), err: err}
+	}
 	return result, errors.Join(err, failed)
+}
+
+// kept says how far an unfinished get is and how to continue.
+func kept(done, total int64, output string) string {
+	return fmt.Sprintf("%s of %s are kept beside %s; the same command continues", size(done), size(total), output)
 }
 
 // meter is the note as a bar shows it.
@@ -349,8 +362,7 @@ func (g *getting) explain(err error) error {
 	if p.Done == 0 {
 		return err
 	}
-	hint := fmt.Sprintf("%s of %s are kept beside %s; the same command continues", size(p.Done), size(p.Total), g.q.Output)
-	return resumable{hint: hint, err: err}
+	return resumable{hint: kept(p.Done, p.Total, g.q.Output), err: err}
 }
 
 // rememberGot records a root whose files lie at a path.

@@ -32,8 +32,7 @@ func TestMain(m *testing.M) {
 //	random FILE BYTES           write a file whose bytes are the same each time
 //	serve NAME [FLAGS…]         start `dray --home NAME serve`, wait until it is ready, set $NAME to its address and
 //	                            $NAME_peer to its id
-//	stop NAME                   SIGTERM it, and expect exit code 0
-//	kill NAME                   SIGKILL it
+//	halt NAME                   SIGTERM it, and expect exit code 0
 //	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client
 //	start NAME BYTES ARGS…      start `dray ARGS… --json` and wait until that many bytes are in place
 //	end NAME SIGNAL CODE        send it a signal and expect the exit code; -1 is death by the signal
@@ -45,7 +44,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exit": cmdExit, "random": cmdRandom, "serve": cmdStartServe, "stop": cmdStop, "kill": cmdKill,
+			"exit": cmdExit, "random": cmdRandom, "serve": cmdStartServe, "halt": cmdHalt,
 			"proxy": cmdProxy, "start": cmdStart, "end": cmdEnd, "ended": cmdEnded, "last": cmdLast,
 			"setlast": cmdSetLast, "garble": cmdGarble,
 		},
@@ -151,8 +150,10 @@ func (p *process) wait() int {
 
 func cmdStartServe(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, len(args) > 0, "serve NAME [FLAGS…]")
-	p := launch(ts, args[0], append([]string{"--home", ts.MkAbs(args[0]), "serve", "--json",
-		"--listen", "/ip4/127.0.0.1/tcp/0"}, args[1:]...)...)
+	p := launch(ts, args[0], append([]string{
+		"--home", ts.MkAbs(args[0]), "serve", "--json",
+		"--listen", "/ip4/127.0.0.1/tcp/0",
+	}, args[1:]...)...)
 	line, err := p.out.ReadBytes('\n')
 	var id identity
 	if err == nil {
@@ -166,14 +167,9 @@ func cmdStartServe(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0]+"_peer", id.Peer)
 }
 
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 1, "stop NAME")
+func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 1, "halt NAME")
 	cmdEnd(ts, false, []string{args[0], "TERM", "0"})
-}
-
-func cmdKill(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 1, "kill NAME")
-	cmdEnd(ts, false, []string{args[0], "KILL", "-1"})
 }
 
 func cmdEnd(ts *testscript.TestScript, neg bool, args []string) {

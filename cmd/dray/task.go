@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 )
@@ -86,6 +87,9 @@ func (t task[Q, N, R]) serve(ctx context.Context, h *house, body *bufio.Reader, 
 	}
 	result, err := t.run(ctx, h, q, pipes[N]{in: body, out: f, note: func(n N) { f.write(frame{Note: encode(n)}) }})
 	if err != nil {
+		if errors.Is(context.Cause(ctx), errStopping) {
+			err = errStopping
+		}
 		f.fail(err)
 		return
 	}
