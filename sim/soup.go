@@ -306,15 +306,19 @@ func (s *soup) disturb(g *getter) {
 	}
 }
 
-// meddle plans something that happens between random hosts. The connections to the anchor stay.
+// meddle plans something that happens between random hosts. The connections to the anchor may break, and are made again.
 func (s *soup) meddle() {
 	w := s.w
 	a, b := w.hosts[w.rand.IntN(len(w.hosts))], w.hosts[w.rand.IntN(len(w.hosts))]
 	at := w.between(0, 3*time.Second)
-	if a == b || a == s.anchor || b == s.anchor {
+	what := w.rand.IntN(4)
+	if a == b {
 		return
 	}
-	switch w.rand.IntN(4) {
+	if a == s.anchor || b == s.anchor {
+		what = 0
+	}
+	switch what {
 	case 0:
 		w.After(at, func() { w.Cut(a, b) })
 		w.After(at+w.between(0, time.Second), func() { w.Connect(a, b) })
