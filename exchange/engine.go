@@ -173,11 +173,13 @@ type BlockSend struct {
 	Data []byte
 }
 
-// Load asks the store for a block: with Stat for its size only, else for its bytes.
+// Load asks the store for a block: with Stat for its size only, else for its bytes. Size is then what the look-up said,
+// so that the driver can read small blocks together.
 type Load struct {
 	Peer dray.PeerID
 	CID  cid.Cid
 	Stat bool
+	Size int64
 }
 
 // Store asks the store to write a block that came from a peer.

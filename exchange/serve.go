@@ -392,7 +392,7 @@ func (e *Engine) read(sv *serving) {
 	sv.out += v.size
 	e.serving.out += v.size
 	v.state = serveLoading
-	e.ready.Loads = append(e.ready.Loads, Load{Peer: v.p.id, CID: v.cid})
+	e.ready.Loads = append(e.ready.Loads, Load{Peer: v.p.id, CID: v.cid, Size: v.size})
 }
 
 func (e *Engine) weight(p *peer) float64 {

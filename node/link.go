@@ -28,7 +28,7 @@ type link struct {
 	peer     dray.PeerID
 	conn     transport.Conn
 	control  chan *wire.Message // one slot: the engine has one message under way
-	blocks   chan outBlock      // bounded by what the engine keeps of the peer's wants
+	blocks   chan []outBlock    // bounded by what the engine keeps of the peer's wants
 	ctx      context.Context
 	cancel   context.CancelFunc
 	version  wire.Version // what the peer speaks; 0 until known
@@ -83,7 +83,7 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	l := &link{
 		n: n, peer: id, conn: conn,
 		control: make(chan *wire.Message, 1),
-		blocks:  make(chan outBlock, blockQueue),
+		blocks:  make(chan []outBlock, blockQueue),
 		readers: make(map[*reader]struct{}),
 		any:     anyVersion, failures: failures,
 	}
@@ -270,21 +270,19 @@ func (l *link) writeBlocks() {
 	n := l.n
 	o := outStream{l: l}
 	defer o.reset()
-	var batch []outBlock
 	var buf []byte
 	for {
-		batch = batch[:0]
+		var batch []outBlock
 		select {
 		case <-l.ctx.Done():
 			return
-		case b := <-l.blocks:
-			batch = append(batch, b)
+		case batch = <-l.blocks:
 		}
-		for size := len(batch[0].frame); size < batchBytes; {
+		for size := sizeOf(batch); size < batchBytes; {
 			select {
-			case b := <-l.blocks:
-				batch = append(batch, b)
-				size += len(b.frame)
+			case more := <-l.blocks:
+				batch = append(batch, more...)
+				size += sizeOf(more)
 				continue
 			default:
 			}
@@ -298,10 +296,8 @@ func (l *link) writeBlocks() {
 			n.do(func() { n.linkFailed(l, err) })
 			return
 		}
-		sent := batch
-		batch = nil
 		n.do(func() {
-			for _, b := range sent {
+			for _, b := range batch {
 				n.buffers.put(b.frame)
 				if n.links[l.peer] == l {
 					n.engine.BlockSent(n.now(), l.peer, b.cid)
@@ -309,6 +305,14 @@ func (l *link) writeBlocks() {
 			}
 		})
 	}
+}
+
+func sizeOf(batch []outBlock) int {
+	size := 0
+	for _, b := range batch {
+		size += len(b.frame)
+	}
+	return size
 }
 
 // writeBatch writes blocks: one by itself as it lies in its buffer, several small ones in one message.

@@ -69,20 +69,11 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 			l.control <- s.Message.Clone() // has room: the engine sends the next only after Sent
 		}
 	}
-	for _, b := range r.Blocks {
-		if l := n.links[b.Peer]; l != nil {
-			l.blocks <- outBlock{cid: b.CID, frame: b.Data} // has room: the engine keeps at most so many wants of a peer
-		}
-	}
+	n.pushBlocks(r.Blocks)
 	for i := 0; i < len(r.Loads); {
-		k := i + 1
-		if r.Loads[i].Stat {
-			for k < len(r.Loads) && k-i < 64 && r.Loads[k].Stat {
-				k++
-			}
-		}
-		n.queue = append(n.queue, job{loads: append([]exchange.Load(nil), r.Loads[i:k]...)})
-		i = k
+		k := together(r.Loads[i:])
+		n.queue = append(n.queue, job{loads: append([]exchange.Load(nil), r.Loads[i:i+k]...)})
+		i += k
 	}
 	for _, s := range r.Stores {
 		n.queue = append(n.queue, job{store: s.Block})
@@ -114,6 +105,38 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 		timer.Reset(time.Hour)
 	} else {
 		timer.Reset(max(r.Wake-n.now(), 0))
+	}
+}
+
+// together returns how many loads from the front on one worker takes at once: look-ups, or small blocks for one peer, so
+// that they can be sent together.
+func together(loads []exchange.Load) int {
+	k, size := 1, loads[0].Size
+	for ; k < len(loads) && k < 64 && loads[k].Stat == loads[0].Stat; k++ {
+		if size += loads[k].Size; !loads[k].Stat && (loads[k].Peer != loads[0].Peer || size > batchBytes) {
+			break
+		}
+	}
+	return k
+}
+
+// pushBlocks hands blocks to their peers' writers, small ones that go to one peer together.
+func (n *Node) pushBlocks(list []exchange.BlockSend) {
+	for i := 0; i < len(list); {
+		k, size := i+1, len(list[i].Data)
+		for ; k < len(list) && list[k].Peer == list[i].Peer; k++ {
+			if size += len(list[k].Data); size > batchBytes {
+				break
+			}
+		}
+		if l := n.links[list[i].Peer]; l != nil {
+			batch := make([]outBlock, 0, k-i)
+			for _, b := range list[i:k] {
+				batch = append(batch, outBlock{cid: b.CID, frame: b.Data})
+			}
+			l.blocks <- batch // has room: the engine keeps at most so many wants of a peer
+		}
+		i = k
 	}
 }
 
