@@ -32,7 +32,7 @@ func TestOnePair(t *testing.T) {
 	for _, delay := range []time.Duration{100 * time.Microsecond, 12500 * time.Microsecond} {
 		for _, size := range []int{16 << 10, 256 << 10, 1 << 20} {
 			res := twice(t, SwarmConfig{
-				World: Config{Virtual: true, CheckEvery: 20}, Blocks: 64 << 20 / size, BlockSize: size,
+				World: Config{Virtual: true, CheckEvery: 100}, Blocks: 64 << 20 / size, BlockSize: size,
 				Host: HostConfig{Delay: delay},
 			})
 			if limit := res.Bound + res.Bound/10 + 8*delay; res.Time > limit {
@@ -108,7 +108,7 @@ func TestLiars(t *testing.T) {
 	for name, f := range map[string]Faults{
 		"mute": {Mute: true}, "frozen": {Frozen: true}, "liar": {Liar: true}, "garbage": {Liar: true, WrongBytes: 1},
 		"denier": {Denier: true}, "wrong": {WrongBytes: 0.5}, "forgets": {Forget: 0.7}, "swallows": {Swallow: 0.5},
-		"repeats": {Repeat: 0.5}, "intruder": {Uninvited: 10 * time.Millisecond}, "flood": {Flood: 20000},
+		"repeats": {Repeat: 0.5}, "intruder": {Uninvited: 10 * time.Millisecond}, "flood": {Flood: 3000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(3) {
