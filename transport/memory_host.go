@@ -178,8 +178,10 @@ func (h *memoryHost) connect(other *memoryHost) (Conn, error) {
 		return nil, errors.New("connection reset")
 	}
 	a := &memoryEnd{host: h, out: links[0], done: make(chan struct{}), streams: make(map[*memoryStream]struct{})}
-	b := &memoryEnd{host: other, out: links[1], inbound: true, done: make(chan struct{}),
-		streams: make(map[*memoryStream]struct{})}
+	b := &memoryEnd{
+		host: other, out: links[1], inbound: true, done: make(chan struct{}),
+		streams: make(map[*memoryStream]struct{}),
+	}
 	a.other, b.other = b, a
 	if !other.admit(b) {
 		return nil, errors.New("connection refused")

@@ -81,8 +81,10 @@ type faulty struct {
 
 func newFaulty(t *testing.T) *faulty {
 	t.Helper()
-	f := &faulty{m: transport.NewMemory(transport.MemoryConfig{Latency: 10 * time.Millisecond}),
-		down: make(chan dray.PeerID, 16)}
+	f := &faulty{
+		m:    transport.NewMemory(transport.MemoryConfig{Latency: 10 * time.Millisecond}),
+		down: make(chan dray.PeerID, 16),
+	}
 	f.a, f.b = f.m.NewHost(), f.m.NewHost()
 	f.a.Notify(func(transport.Conn) {}, func(id dray.PeerID) { f.down <- id })
 	given := make(chan transport.Stream, 16)

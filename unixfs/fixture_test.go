@@ -39,20 +39,32 @@ func TestFixtureFiles(t *testing.T) {
 		want string
 	}{
 		{"hello world", V0(), []byte("hello world"), "Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD"},
-		{"one chunk", V0(), seeded(t, "chunk-v0-seed", 256<<10),
-			"QmWmRj3dFDZdb6ABvbmKhEL6TmPbAfBZ1t5BxsEyJrcZhE"},
-		{"one byte more", V0(), seeded(t, "chunk-v0-seed", 256<<10+1),
-			"QmYyLxtzZyW22zpoVAtKANLRHpDjZtNeDjQdJrcQNWoRkJ"},
-		{"174 chunks", V0(), seeded(t, "v0-seed", 174*256<<10),
-			"QmUbBALi174SnogsUzLpYbD4xPiBSFANF4iztWCsHbMKh2"},
-		{"one byte more", V0(), seeded(t, "v0-seed", 174*256<<10+1),
-			"QmV81WL765sC8DXsRhE5fJv2rwhS4icHRaf3J9Zk5FdRnW"},
+		{
+			"one chunk", V0(), seeded(t, "chunk-v0-seed", 256<<10),
+			"QmWmRj3dFDZdb6ABvbmKhEL6TmPbAfBZ1t5BxsEyJrcZhE",
+		},
+		{
+			"one byte more", V0(), seeded(t, "chunk-v0-seed", 256<<10+1),
+			"QmYyLxtzZyW22zpoVAtKANLRHpDjZtNeDjQdJrcQNWoRkJ",
+		},
+		{
+			"174 chunks", V0(), seeded(t, "v0-seed", 174*256<<10),
+			"QmUbBALi174SnogsUzLpYbD4xPiBSFANF4iztWCsHbMKh2",
+		},
+		{
+			"one byte more", V0(), seeded(t, "v0-seed", 174*256<<10+1),
+			"QmV81WL765sC8DXsRhE5fJv2rwhS4icHRaf3J9Zk5FdRnW",
+		},
 		{"empty", V0(), nil, "QmbFMke1KXqnYyBBWxB74N4c5SBnJMVAiMNRcGu6x1AwQH"},
 		{"hello world", V1(), []byte("hello world"), "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"},
-		{"one chunk", V1(), seeded(t, "chunk-v1-seed", 1<<20),
-			"bafkreiacndfy443ter6qr2tmbbdhadvxxheowwf75s6zehscklu6ezxmta"},
-		{"one byte more", V1(), seeded(t, "chunk-v1-seed", 1<<20+1),
-			"bafybeigmix7t42i6jacydtquhet7srwvgpizfg7gjbq7627d35mjomtu64"},
+		{
+			"one chunk", V1(), seeded(t, "chunk-v1-seed", 1<<20),
+			"bafkreiacndfy443ter6qr2tmbbdhadvxxheowwf75s6zehscklu6ezxmta",
+		},
+		{
+			"one byte more", V1(), seeded(t, "chunk-v1-seed", 1<<20+1),
+			"bafybeigmix7t42i6jacydtquhet7srwvgpizfg7gjbq7627d35mjomtu64",
+		},
 		{"empty", V1(), nil, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"},
 	} {
 		if root := addFile(t, tc.p, tc.data, func(dray.Block) error { return nil }); root.CID.String() != tc.want {

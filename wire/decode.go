@@ -227,8 +227,10 @@ func (c *cursor) block(m *Message) error {
 func (m *Message) addBlock(field string, b Block, pos int) error {
 	switch {
 	case len(b.Data) > dray.MaxBlockSize:
-		return &Error{Field: field, Offset: pos,
-			Err: fmt.Errorf("%w: %d bytes, at most %d", dray.ErrTooBig, len(b.Data), dray.MaxBlockSize)}
+		return &Error{
+			Field: field, Offset: pos,
+			Err: fmt.Errorf("%w: %d bytes, at most %d", dray.ErrTooBig, len(b.Data), dray.MaxBlockSize),
+		}
 	case !travels(b.Prefix):
 		// Nobody can have asked for it: such CIDs are not asked for.
 		m.Ignored++
@@ -328,8 +330,10 @@ func (c *cursor) nested(field string) (cursor, error) {
 		return cursor{}, err
 	}
 	if n > uint64(c.end-c.pos) {
-		return cursor{}, &Error{Field: field, Offset: at,
-			Err: fmt.Errorf("%w: %d bytes announced, %d left", ErrMalformed, n, c.end-c.pos)}
+		return cursor{}, &Error{
+			Field: field, Offset: at,
+			Err: fmt.Errorf("%w: %d bytes announced, %d left", ErrMalformed, n, c.end-c.pos),
+		}
 	}
 	sub := cursor{b: c.b, pos: c.pos, end: c.pos + int(n)}
 	c.pos = sub.end

@@ -14,7 +14,8 @@ import (
 	"dray"
 )
 
-var testPrefixes = []cid.Prefix{rawSHA256, prefixV0, rawBLAKE3, cborBLAKE2,
+var testPrefixes = []cid.Prefix{
+	rawSHA256, prefixV0, rawBLAKE3, cborBLAKE2,
 	{Version: 1, Codec: cid.DagProtobuf, MhType: mh.SHA1, MhLength: 20},
 	{Version: 1, Codec: 1<<63 - 1, MhType: mh.SHA2_512, MhLength: 64},
 	{Version: 1, Codec: cid.Raw, MhType: mh.BLAKE3, MhLength: 128},

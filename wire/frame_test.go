@@ -37,8 +37,10 @@ func stream(lengths []int) []byte {
 }
 
 func TestFrames(t *testing.T) {
-	lengths := []int{0, 1, 2, 127, 128, 250, lookAhead - 2, lookAhead - 1, lookAhead, lookAhead + 1, 0, 0, 16383, 16384, 100_000,
-		1, 1, 1, MaxMessageSize}
+	lengths := []int{
+		0, 1, 2, 127, 128, 250, lookAhead - 2, lookAhead - 1, lookAhead, lookAhead + 1, 0, 0, 16383, 16384, 100_000,
+		1, 1, 1, MaxMessageSize,
+	}
 	b := stream(lengths)
 	for name, r := range map[string]io.Reader{
 		"at once":     bytes.NewReader(b),

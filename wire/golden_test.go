@@ -55,23 +55,33 @@ func goldens(t testing.TB) []golden {
 		{"empty for 1.0.0", V100, Message{}, "02 0a00"},
 		{"empty for legacy", Legacy, Message{}, "02 0a00"},
 		{"full and empty", V120, Message{Full: true}, "04 0a02 1001"},
-		{"want of a block", V120,
+		{
+			"want of a block", V120,
 			Message{Wants: []Entry{{CID: v1, Priority: 1, SendDontHave: true}}},
-			"2e 0a2c 0a2a 0a24 %v1 1001 2801"},
-		{"want for 1.1.0 without field 5", V110,
+			"2e 0a2c 0a2a 0a24 %v1 1001 2801",
+		},
+		{
+			"want for 1.1.0 without field 5", V110,
 			Message{Wants: []Entry{{CID: v1, Priority: 1}}},
-			"2c 0a2a 0a28 0a24 %v1 1001"},
+			"2c 0a2a 0a28 0a24 %v1 1001",
+		},
 		{"want of priority 0", V120, Message{Wants: []Entry{{CID: v0}}}, "28 0a26 0a24 0a22 %v0"},
-		{"want-have of boxo's first priority", V120,
+		{
+			"want-have of boxo's first priority", V120,
 			Message{Wants: []Entry{{CID: v1, Priority: 1<<31 - 1, Type: WantHave}}},
-			"32 0a30 0a2e 0a24 %v1 10ffffffff07 2001"},
-		{"want of priority -1", V120,
+			"32 0a30 0a2e 0a24 %v1 10ffffffff07 2001",
+		},
+		{
+			"want of priority -1", V120,
 			Message{Wants: []Entry{{CID: v0, Priority: -1}}},
-			"33 0a31 0a2f 0a22 %v0 10ffffffffffffffffff01"},
+			"33 0a31 0a2f 0a22 %v0 10ffffffffffffffffff01",
+		},
 		{"cancel", V120, Message{Wants: []Entry{{CID: v0, Cancel: true}}}, "2a 0a28 0a26 0a22 %v0 1801"},
-		{"two entries, full", V120,
+		{
+			"two entries, full", V120,
 			Message{Full: true, Wants: []Entry{{CID: v0, Cancel: true}, {CID: b3, Priority: 300}}},
-			"57 0a55 0a26 0a22 %v0 1801 0a29 0a24 %b3 10ac02 1001"},
+			"57 0a55 0a26 0a22 %v0 1801 0a29 0a24 %b3 10ac02 1001",
+		},
 		{"raw block", V120, Message{Blocks: []Block{{rawSHA256, []byte("hi")}}}, "0e 0a00 1a0a 0a04 01551220 1202 6869"},
 		{"raw block for 1.1.0", V110, Message{Blocks: []Block{{rawSHA256, []byte("hi")}}}, "0e 0a00 1a0a 0a04 01551220 1202 6869"},
 		{"raw blake3 block", V120, Message{Blocks: []Block{{rawBLAKE3, []byte("hi")}}}, "0e 0a00 1a0a 0a04 01551e20 1202 6869"},
@@ -83,12 +93,14 @@ func goldens(t testing.TB) []golden {
 		{"have", V120, Message{Presences: []Presence{{v1, true}}}, "2a 0a00 2226 0a24 %v1"},
 		{"don't have", V120, Message{Presences: []Presence{{v1, false}}}, "2c 0a00 2228 0a24 %v1 1001"},
 		{"pending", V120, Message{PendingBytes: 300}, "05 0a00 28ac02"},
-		{"everything", V120,
+		{
+			"everything", V120,
 			Message{
 				Wants: []Entry{{CID: v0, Type: WantHave}}, PendingBytes: 1, Presences: []Presence{{v1, true}},
 				Blocks: []Block{{rawSHA256, []byte("a")}, {prefixV0, []byte("b")}},
 			},
-			"6a 0a28 0a26 0a22 %v0 2001 2801 2226 0a24 %v1 1a09 0a04 01551220 1201 61 1a09 0a04 00701220 1201 62"},
+			"6a 0a28 0a26 0a22 %v0 2001 2801 2226 0a24 %v1 1a09 0a04 01551220 1201 61 1a09 0a04 00701220 1201 62",
+		},
 	}
 }
 
@@ -181,22 +193,32 @@ func TestDecodeOtherSpellings(t *testing.T) {
 		{"prefix twice, the last counts", "1a10 0a04 00701220 0a04 01551220 1202 6869", Message{Blocks: hi}},
 		{"long varints", "9a80808000 8c808000 0a04 01551220 9280 00 02 6869", Message{Blocks: hi}},
 		{"bytes after the prefix", "1a0c 0a06 01551220ffff 1202 6869", Message{Blocks: hi}},
-		{"prefix of version 0 with another codec", "1a0a 0a04 00551220 1202 6869",
-			Message{Blocks: []Block{{prefixV0, []byte("hi")}}}},
-		{"both forms of block", "1202 6869 1a0a 0a04 01551220 1202 6869",
-			Message{Blocks: []Block{{prefixV0, []byte("hi")}, hi[0]}}},
+		{
+			"prefix of version 0 with another codec", "1a0a 0a04 00551220 1202 6869",
+			Message{Blocks: []Block{{prefixV0, []byte("hi")}}},
+		},
+		{
+			"both forms of block", "1202 6869 1a0a 0a04 01551220 1202 6869",
+			Message{Blocks: []Block{{prefixV0, []byte("hi")}, hi[0]}},
+		},
 		{"empty legacy block", "1200", Message{Blocks: []Block{{prefixV0, nil}}}},
-		{"want list twice is merged", "0a26 0a24 0a22 %v0 0a2a 0a26 0a24 %v1 1001",
-			Message{Full: true, Wants: []Entry{{CID: v0}, {CID: v1}}}},
+		{
+			"want list twice is merged", "0a26 0a24 0a22 %v0 0a2a 0a26 0a24 %v1 1001",
+			Message{Full: true, Wants: []Entry{{CID: v0}, {CID: v1}}},
+		},
 		{"full is any number but 0", "0a03 10ac02", Message{Full: true}},
 		{"full withdrawn", "0a04 1001 1000", Message{}},
 		{"cancel drops the rest", "0a2e 0a2c 0a22 %v0 1005 1801 2001 2801", Message{Wants: []Entry{{CID: v0, Cancel: true}}}},
-		{"numbers are cut to 32 bits", "0a38 0a36 0a22 %v0 108380808010 208180808010 288580808010",
-			Message{Wants: []Entry{{CID: v0, Priority: 3, Type: WantHave, SendDontHave: true}}}},
+		{
+			"numbers are cut to 32 bits", "0a38 0a36 0a22 %v0 108380808010 208180808010 288580808010",
+			Message{Wants: []Entry{{CID: v0, Priority: 3, Type: WantHave, SendDontHave: true}}},
+		},
 		{"presence of type 0", "2228 0a24 %v1 1000", Message{Presences: []Presence{{v1, true}}}},
-		{"unknown fields of every kind",
+		{
+			"unknown fields of every kind",
 			"3001 3904000000000000ff 42 03 616263 4d 00000001 53 0801 5b 5c 54 fa3f 00 0a00 2807",
-			Message{PendingBytes: 7}},
+			Message{PendingBytes: 7},
+		},
 		{"known fields of another kind are unknown", "0801 1001 1801 2001 2a00 0a 06 0801 1202 6869", Message{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

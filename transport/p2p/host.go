@@ -114,7 +114,7 @@ func start(c Config) (*Host, error) {
 		libp2p.UserAgent(c.UserAgent),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(trimmer),
-		libp2p.DialRanker(rank),
+		libp2p.SwarmOpts(swarm.WithDialRanker(rank)),
 		libp2p.WithDialTimeout(15 * time.Second),
 		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
