@@ -38,6 +38,8 @@ type calls struct {
 
 	mu     sync.Mutex
 	failed map[dray.PeerID]error
+
+	since time.Time // when it began to look hopeless; belongs to the request's goroutine
 }
 
 func idsOf(peers []transport.Peer) []dray.PeerID {
@@ -105,29 +107,54 @@ func (c *calls) close() {
 	c.wg.Wait()
 }
 
-// hopeless returns an error when there is nobody who could still deliver: all that were named are unreachable, or all that
-// are connected say that they do not have it and nobody else is being looked for.
-func (n *Node) hopeless(root cid.Cid, named int, waits []exchange.Wait, unreached []Unreached) error {
-	if n.cfg.Finder != nil {
+// hopeless returns an error when, for a while, there has been nobody who could deliver: everybody who was named is
+// unreachable or, like everybody who is connected, says that they do not have it, and nobody else is being looked for. A
+// peer that restarts in time is waited for. It names each peer with the reason.
+func (c *calls) hopeless(root cid.Cid, waits []exchange.Wait) error {
+	err := c.verdict(root, waits, c.unreached())
+	if err == nil {
+		c.since = time.Time{}
 		return nil
 	}
-	if len(waits) == 0 && named > 0 && len(unreached) == named {
-		errs := []error{dray.ErrUnreachable}
-		for _, u := range unreached {
-			errs = append(errs, fmt.Errorf("%v: %w", u.Peer.ID, u.Err))
-		}
-		return &dray.Error{Op: "get", CID: root, Err: errors.Join(errs...)}
+	if c.since.IsZero() {
+		c.since = time.Now()
 	}
+	if time.Since(c.since) < giveUpAfter {
+		return nil
+	}
+	return err
+}
+
+func (c *calls) verdict(root cid.Cid, waits []exchange.Wait, unreached []Unreached) error {
+	if c.n.cfg.Finder != nil || len(waits)+len(unreached) == 0 {
+		return nil
+	}
+	connected := 0
 	for _, w := range waits {
 		if !w.Lacks || w.Asked > 0 {
 			return nil
 		}
+		for _, p := range c.peers {
+			if p.ID == w.Peer {
+				connected++
+			}
+		}
 	}
-	if len(unreached) > 0 || len(waits) == 0 {
-		return nil
+	if connected+len(unreached) < len(c.peers) {
+		return nil // somebody is being dialled
 	}
-	return &dray.Error{
-		Op: "get", CID: root,
-		Err: fmt.Errorf("%w: asked %d peers, none of them has it", dray.ErrNotFound, len(waits)),
+	if len(unreached) == 0 {
+		return &dray.Error{
+			Op: "get", CID: root,
+			Err: fmt.Errorf("%w: asked %d peers, none of them has it", dray.ErrNotFound, len(waits)),
+		}
 	}
+	errs := []error{dray.ErrUnreachable}
+	for _, u := range unreached {
+		errs = append(errs, fmt.Errorf("%v: %w", u.Peer.ID, u.Err))
+	}
+	for _, w := range waits {
+		errs = append(errs, fmt.Errorf("%v: does not have it", w.Peer))
+	}
+	return &dray.Error{Op: "get", CID: root, Err: errors.Join(errs...)}
 }

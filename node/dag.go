@@ -38,7 +38,7 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 	if err := dray.CheckCID(cfg.Root); err != nil {
 		return err
 	}
-	d := &dagFetch{n: n, cfg: cfg, got: make(chan exchange.Deliver, sweepAhead), start: time.Now()}
+	d := &dagFetch{n: n, cfg: cfg, got: make(chan exchange.Deliver, sweepAhead)}
 	d.sweep = unixfs.NewSweep(sweepMax, cfg.Root)
 	n.ask(func() {
 		d.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
@@ -69,7 +69,6 @@ type dagFetch struct {
 	got   chan exchange.Deliver
 	out   int
 	calls *calls
-	start time.Time
 }
 
 func (d *dagFetch) run(ctx context.Context) error {
@@ -158,10 +157,7 @@ func (d *dagFetch) delivered(ctx context.Context, x exchange.Deliver) error {
 }
 
 func (d *dagFetch) hopeless() error {
-	if time.Since(d.start) < giveUpAfter {
-		return nil
-	}
 	var waits []exchange.Wait
 	d.n.ask(func() { waits = d.n.engine.Waits(d.id) })
-	return d.n.hopeless(d.cfg.Root, len(d.cfg.Peers), waits, d.calls.unreached())
+	return d.calls.hopeless(d.cfg.Root, waits)
 }

@@ -492,12 +492,10 @@ func (f *fetch) report(last bool) {
 	}
 }
 
-// hopeless gives up when there is nobody who could still deliver: all that were named are unreachable, or all that are
-// connected say that they do not have it and nobody else is being looked for.
+// hopeless gives up when there is nobody who could still deliver.
 func (f *fetch) hopeless() error {
-	p := &f.progress
-	if p.Elapsed < giveUpAfter || len(f.out)+len(f.bones) == 0 {
+	if len(f.out)+len(f.bones) == 0 {
 		return nil
 	}
-	return f.n.hopeless(f.cfg.Root, len(f.cfg.Peers), p.Waiting, p.Unreached)
+	return f.calls.hopeless(f.cfg.Root, f.progress.Waiting)
 }

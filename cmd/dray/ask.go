@@ -30,7 +30,6 @@ type asking struct {
 	session *node.Session
 	root    cid.Cid
 	peers   []transport.Peer
-	start   time.Time
 	offline bool
 	close   func()
 
@@ -61,7 +60,7 @@ func (h *house) ask(ctx context.Context, t target, order exchange.Order) (contex
 		return ctx, nil, err
 	}
 	a := &asking{
-		node: n, root: t.root, peers: t.peers, start: time.Now(), offline: offline,
+		node: n, root: t.root, peers: t.peers, offline: offline,
 		failed: make(map[dray.PeerID]error),
 	}
 	var ids []dray.PeerID
@@ -99,34 +98,46 @@ func (a *asking) dial(ctx context.Context, p transport.Peer) {
 	}
 }
 
-// watch ends the asking when nobody is left.
+// watch ends the asking when, for a while, nobody has been left.
 func (a *asking) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	since := time.Now()
 	for pause(ctx, lookEvery) == nil {
-		if time.Since(a.start) < giveUpAfter {
-			continue
-		}
-		if err := a.hopeless(); err != nil {
+		err := a.hopeless()
+		switch {
+		case err == nil:
+			since = time.Now()
+		case time.Since(since) >= giveUpAfter:
 			cancel(err)
 			return
 		}
 	}
 }
 
+// hopeless returns an error when everybody who was named is unreachable or, like everybody who is connected, says that
+// they do not have it.
 func (a *asking) hopeless() error {
-	waits := a.session.Waits()
-	lines := a.unreached()
+	waits, lines := a.session.Waits(), a.unreached()
+	if len(waits)+len(lines) == 0 {
+		return nil
+	}
+	named := len(lines)
 	for _, w := range waits {
 		if !w.Lacks || w.Asked > 0 {
 			return nil
 		}
+		for _, p := range a.peers {
+			if p.ID == w.Peer {
+				named++
+			}
+		}
 	}
 	switch {
-	case len(waits) == 0 && len(lines) > 0 && len(lines) == len(a.peers):
-		return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: dray.ErrUnreachable}, lines: lines}
-	case len(waits) > 0 && len(lines) == 0:
-		return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: dray.ErrNotFound}, lines: waitLines(waits)}
+	case named < len(a.peers):
+		return nil // somebody is being dialled
+	case len(lines) > 0:
+		return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: dray.ErrUnreachable}, lines: append(lines, waitLines(waits)...)}
 	}
-	return nil
+	return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: dray.ErrNotFound}, lines: waitLines(waits)}
 }
 
 func (a *asking) unreached() []string {
@@ -206,7 +217,7 @@ func waitReason(w exchange.Wait) string {
 	case w.Lacks:
 		return "connected, says that it does not have it"
 	}
-	return fmt.Sprintf("connected, %v, not asked for anything now", w.Health)
+	return fmt.Sprintf("connected, %s, silent for %s", strings.ToLower(w.Health.String()), seconds(w.Silent))
 }
 
 // oneLine writes an error of several lines as one.

@@ -353,7 +353,10 @@ func trouble(p *node.Progress) []string {
 // explain says who was tried, and how to continue.
 func (g *getting) explain(err error) error {
 	p := &g.progress
-	for _, sentinel := range []error{dray.ErrTimeout, dray.ErrUnreachable} {
+	for _, sentinel := range []error{dray.ErrTimeout, dray.ErrUnreachable, dray.ErrNotFound} {
+		if len(trouble(p)) == 0 {
+			break
+		}
 		if errors.Is(err, sentinel) {
 			err = &tried{err: &dray.Error{Op: "get", CID: g.t.root, Err: sentinel}, lines: trouble(p)}
 			break
