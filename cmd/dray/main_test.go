@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 //	halt NAME                   SIGTERM it, and expect exit code 0
 //	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client
 //	start NAME BYTES ARGS…      start `dray ARGS… --json` and wait until that many bytes are in place
+//	spawn NAME ARGS…            start `dray ARGS…`, wait for its first line and write that to NAME.first
 //	end NAME SIGNAL CODE        send it a signal and expect the exit code; -1 is death by the signal
 //	ended NAME CODE             wait for its end and expect the exit code
 //	last FILE KEY OP NUMBER     compare a number in the last line of a file, which is JSON; OP is <, = or >
@@ -45,7 +46,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": cmdExit, "random": cmdRandom, "serve": cmdStartServe, "halt": cmdHalt,
-			"proxy": cmdProxy, "start": cmdStart, "end": cmdEnd, "ended": cmdEnded, "last": cmdLast,
+			"proxy": cmdProxy, "start": cmdStart, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded, "last": cmdLast,
 			"setlast": cmdSetLast, "garble": cmdGarble,
 		},
 		Setup: func(e *testscript.Env) error {
@@ -207,6 +208,17 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 	}
+}
+
+func cmdSpawn(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) > 1, "spawn NAME ARGS…")
+	p := launch(ts, args[0], args[1:]...)
+	line, err := p.out.ReadBytes('\n')
+	if err != nil {
+		p.wait()
+		ts.Fatalf("%s ended early: %s", args[0], p.stderr.String())
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".first"), line, 0o644))
 }
 
 var tcpPort = regexp.MustCompile(`/tcp/(\d+)`)
