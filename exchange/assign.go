@@ -20,7 +20,7 @@ import (
 const (
 	fillQuantum   = 8                     // wants given to one session before it is another's turn
 	takeOverGain  = 2                     // a takeover must halve the wait
-	takeOverSlack = 20 * time.Millisecond // and be worth this much
+	takeOverSlack = 50 * time.Millisecond // and be worth this much
 	takeOverLook  = 32                    // peers looked at
 	takeOverTurn  = 16                    // at most so many in one turn of the loop
 	lateAfter     = 5 * time.Second       // beyond what the peer's queue explains
@@ -286,6 +286,12 @@ func (sp *sessionPeer) mayHave(w *want) bool {
 	return a.kind == askHeld
 }
 
+// recovered reports whether the peer was given up on for w and has shown since that it delivers.
+func (sp *sessionPeer) recovered(w *want) bool {
+	a := w.asks.of(sp.p)
+	return a != nil && a.kind == askLate && sp.use == useHolder && sp.p.health.state == HealthHealthy && sp.p.flow.heard > a.at
+}
+
 // offerContested makes the contested wants of the session candidates of a peer that has just become useful.
 func (e *Engine) offerContested(sp *sessionPeer) {
 	sp.s.log.each(func(w *want) {
@@ -381,7 +387,12 @@ func (e *Engine) takeOver(s *session) {
 			return
 		}
 		a := victim.stealable(sp)
-		if a == nil || worst <= takeOverGain*sp.p.flow.expect(sp.p.inflight+a.size)+takeOverSlack {
+		if a == nil {
+			return
+		}
+		if least := takeOverGain*sp.p.flow.expect(sp.p.inflight+a.size) + takeOverSlack; worst <= least {
+			// The longer the other is silent, the more it is worth.
+			e.timers.setEarlier(&s.timer, max(victim.p.flow.heard+least/2, e.now)+time.Millisecond)
 			return
 		}
 		w := a.w
@@ -416,7 +427,7 @@ func (v *sessionPeer) stealable(sp *sessionPeer) *ask {
 		if a == nil {
 			return nil
 		}
-		if a.w.home == sp.s && a.w.blocks == 1 && a.w.state == Waiting && sp.mayHave(a.w) {
+		if a.w.home == sp.s && a.w.blocks == 1 && a.w.state == Waiting && (sp.mayHave(a.w) || sp.recovered(a.w)) {
 			return a
 		}
 		a = a.prev

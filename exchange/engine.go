@@ -133,8 +133,10 @@ func New(cfg Config) *Engine {
 		sessions: make(map[SessionID]*session),
 		peers:    make(map[dray.PeerID]*peer),
 		accounts: accounts{of: make(map[dray.PeerID]*Account)},
-		serving:  servingQueue{waiting: make(map[cid.Cid]*served)},
-		done:     doneSet{has: make(map[cid.Cid]struct{})},
+		serving: servingQueue{
+			waiting: make(map[cid.Cid]*served), copies: copyCount{of: make(map[cid.Cid]int32)},
+		},
+		done: doneSet{has: make(map[cid.Cid]struct{})},
 	}
 }
 

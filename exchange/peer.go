@@ -214,6 +214,16 @@ func (e *Engine) roomChanged(p *peer) {
 	}
 }
 
+// priority is what a want is announced with. Wants of a session that fetches rarest first are equal within their class: the
+// server then chooses what it has sent least often, which the swarm needs most.
+func (p *peer) priority(w *want) int32 {
+	if w.home.cfg.Order == Rarest {
+		return wirePriority(w.rank.class, 0)
+	}
+	p.said++
+	return wirePriority(w.rank.class, p.said)
+}
+
 // announce builds the next control message for p, and files the asks in it as announced. It returns false when there is
 // nothing to say.
 func (e *Engine) announce(p *peer) bool {
@@ -233,8 +243,7 @@ func (e *Engine) announce(p *peer) bool {
 		a := p.queue.head
 		a.unlist()
 		a.told = true
-		p.said++
-		en := wire.Entry{CID: a.w.cid, Priority: wirePriority(a.w.rank.class, p.said), SendDontHave: true}
+		en := wire.Entry{CID: a.w.cid, Priority: p.priority(a.w), SendDontHave: true}
 		a.at = e.now
 		if a.kind == askBlock {
 			if p.flight.n == 0 {

@@ -23,7 +23,8 @@ type served struct {
 	priority int32
 	answer   bool // DONT_HAVE is asked for
 	state    serveState
-	again    bool // wanted once more while it was being sent, or added while it was being looked up
+	again    bool  // wanted once more while it was being sent, or added while it was being looked up
+	copies   int32 // times that the block was sent to anybody, lately
 	size     int64
 	seq      uint64
 	heap     int     // index in serving.tasks, or -1
@@ -65,6 +66,30 @@ type servingQueue struct {
 	stuck   int64               // of which for peers that take nothing, when that was last looked at
 	lookAt  time.Duration       // when to look again
 	waiting map[cid.Cid]*served // chain of every peer's want for a CID
+	copies  copyCount
+}
+
+const maxCopies = 1 << 16 // blocks whose copies are counted
+
+// copyCount counts how often each of the last blocks was sent, so that among wants of one priority the block goes first
+// that the fewest have. The oldest counts are forgotten.
+type copyCount struct {
+	of   map[cid.Cid]int32
+	ring []cid.Cid
+	next int
+}
+
+func (n *copyCount) add(c cid.Cid) {
+	if _, known := n.of[c]; !known {
+		if len(n.ring) < maxCopies {
+			n.ring = append(n.ring, c)
+		} else {
+			delete(n.of, n.ring[n.next])
+			n.ring[n.next] = c
+			n.next = (n.next + 1) % maxCopies
+		}
+	}
+	n.of[c]++
 }
 
 // receiveWants files a peer's want list.
@@ -111,6 +136,7 @@ func (e *Engine) receiveWant(p *peer, en *wire.Entry) {
 		e.seq++
 		v = &served{p: p, cid: en.CID, kind: en.Type, priority: en.Priority, answer: en.SendDontHave, seq: e.seq, heap: -1}
 		p.serve.wants[en.CID] = v
+		v.copies = e.serving.copies.of[en.CID]
 		if first := e.serving.waiting[en.CID]; first != nil {
 			v.next, first.prev = first, v
 		}
@@ -393,6 +419,13 @@ func (e *Engine) read(sv *serving) {
 	e.serving.out += v.size
 	v.state = serveLoading
 	e.ready.Loads = append(e.ready.Loads, Load{Peer: v.p.id, CID: v.cid, Size: v.size})
+	e.serving.copies.add(v.cid)
+	for o := e.serving.waiting[v.cid]; o != nil; o = o.next {
+		o.copies++
+		if o.heap >= 0 {
+			o.p.serve.fix(o.heap)
+		}
+	}
 }
 
 func (e *Engine) weight(p *peer) float64 {
@@ -406,6 +439,9 @@ func (s *serving) before(i, j int) bool {
 	a, b := s.tasks[i], s.tasks[j]
 	if a.priority != b.priority {
 		return a.priority > b.priority
+	}
+	if a.copies != b.copies {
+		return a.copies < b.copies
 	}
 	return a.seq < b.seq
 }

@@ -128,3 +128,30 @@ func formatMessage(m *wire.Message, n Namer) string {
 	}
 	return b.String()
 }
+
+var askNames = [...]string{"asked whether it has it", "asked for it", "has it", "lacks it", "late"}
+
+// Explain says of each want of a session where it stands and whom the engine asked, one line each, oldest first, at most
+// max lines. It is for people and for tests that fail.
+func (e *Engine) Explain(id SessionID, n Namer, max int) string {
+	s := e.sessions[id]
+	if s == nil {
+		return ""
+	}
+	var b strings.Builder
+	lines := 0
+	s.log.each(func(w *want) {
+		if lines++; lines > max {
+			return
+		}
+		fmt.Fprintf(&b, "%s %v", n.cid(w.cid), w.state)
+		if w.contested {
+			b.WriteString(" contested")
+		}
+		for a := w.asks.head; a != nil; a = a.wnext {
+			fmt.Fprintf(&b, ", %s (%v) %s %v ago", n.peer(a.p.id), a.p.health.state, askNames[a.kind], e.now-a.at)
+		}
+		b.WriteByte('\n')
+	})
+	return b.String()
+}
