@@ -320,7 +320,7 @@ func TestTimers(t *testing.T) {
 	}
 }
 
-// TestFlowWindow is fed with a link's deliveries: the window comes to bandwidth × delay and half a second's work, within
+// TestFlowWindow is fed with a link's deliveries: the window comes to bandwidth × delay and a tenth of a second's work, within
 // its bounds, from above and from below.
 func TestFlowWindow(t *testing.T) {
 	for _, c := range []struct {

@@ -23,7 +23,7 @@ import (
 //  5. A file whose leaves are all there is finished: synced and moved to its name.
 
 const (
-	aheadBytes  = 96 << 20 // leaves wanted and not delivered
+	aheadBytes  = 512 << 20 // leaves wanted and not delivered
 	aheadWants  = 8192
 	aheadBlocks = 1024 // skeleton blocks wanted at a time
 	progressGap = 200 * time.Millisecond
