@@ -141,6 +141,7 @@ type fetch struct {
 type wantedLeaf struct {
 	size  int64
 	files []*treeFile // one for each place
+	late  bool        // a place was added after the leaf was wanted, and perhaps after it was written to the others
 }
 
 type expectedLeaf struct{ size int64 }
@@ -326,6 +327,7 @@ func (f *fetch) wantLeaves(ctx context.Context) error {
 		}
 		if w := f.out[leaf]; w != nil {
 			w.files = append(w.files, file)
+			w.late = true
 			continue
 		}
 		if size == 0 {
@@ -434,6 +436,12 @@ func (f *fetch) delivered(ctx context.Context, d delivery) error {
 	f.bytes -= w.size
 	if d.short {
 		return f.refute(d.cid)
+	}
+	if w.late {
+		// Writing it once more fills the places that the first time missed.
+		if _, err := f.copyLocal(ctx, w.files[0], d.cid, w.size); err != nil {
+			return err
+		}
 	}
 	for _, file := range w.files {
 		f.inPlace(file, w.size, false)
