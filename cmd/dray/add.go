@@ -193,7 +193,8 @@ func parseCID(s string) (cid.Cid, error) {
 		err = dray.CheckCID(c)
 	}
 	if err != nil {
-		return cid.Undef, usagef("%q is no CID (%w); right is one like bafybei… or Qm…, as `dray add` prints", clip(s), cause(err))
+		return cid.Undef, usagef("%q is no CID (%w); right is one like bafybei… or Qm…, as `dray add` prints",
+			clip(s), cause(err))
 	}
 	return c, nil
 }

@@ -135,7 +135,10 @@ func (a *asking) hopeless() error {
 	case named < len(a.peers):
 		return nil // somebody is being dialled
 	case len(lines) > 0:
-		return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: dray.ErrUnreachable}, lines: append(lines, waitLines(waits)...)}
+		return &tried{
+			err:   &dray.Error{Op: "get", CID: a.root, Err: dray.ErrUnreachable},
+			lines: append(lines, waitLines(waits)...),
+		}
 	}
 	return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: dray.ErrNotFound}, lines: waitLines(waits)}
 }
@@ -213,7 +216,8 @@ func waitLines(waits []exchange.Wait) []string {
 func waitReason(w exchange.Wait) string {
 	switch {
 	case w.Asked > 0:
-		return fmt.Sprintf("connected, asked for %s (%s), silent for %s", plural(int64(w.Asked), "block"), size(w.Bytes), seconds(w.Silent))
+		return fmt.Sprintf("connected, asked for %s (%s), silent for %s",
+			plural(int64(w.Asked), "block"), size(w.Bytes), seconds(w.Silent))
 	case w.Lacks:
 		return "connected, says that it does not have it"
 	}

@@ -156,12 +156,14 @@ func (q *blockPutRequest) prefix() (cid.Prefix, error) {
 	codec, ok := codecs[q.Codec]
 	if !ok {
 		names := []string{"raw", "dag-pb", "dag-cbor", "dag-json"}
-		return cid.Prefix{}, usagef("there is no codec %q%s", q.Codec, suggest(q.Codec, names, "there are "+strings.Join(names, ", ")))
+		return cid.Prefix{}, usagef("there is no codec %q%s", q.Codec,
+			suggest(q.Codec, names, "there are "+strings.Join(names, ", ")))
 	}
 	code, ok := mh.Names[q.Hash]
 	if _, allowed := dray.LookupHash(code); !ok || !allowed || code == mh.IDENTITY {
 		names := []string{"sha2-256", "sha2-512", "blake3", "blake2b-256", "sha3-256"}
-		return cid.Prefix{}, usagef("there is no hash function %q%s", q.Hash, suggest(q.Hash, names, "there are "+strings.Join(names, ", ")+" and others"))
+		return cid.Prefix{}, usagef("there is no hash function %q%s", q.Hash,
+			suggest(q.Hash, names, "there are "+strings.Join(names, ", ")+" and others"))
 	}
 	return cid.Prefix{Version: 1, Codec: codec, MhType: code, MhLength: -1}, nil
 }
@@ -204,7 +206,8 @@ func putBlock(ctx context.Context, h *house, q blockPutRequest, p pipes[nothing]
 		return blockResult{}, err
 	}
 	if len(data) > dray.MaxBlockSize {
-		return blockResult{}, fmt.Errorf("%w: more than %d bytes; `dray add` makes blocks of a file", dray.ErrTooBig, dray.MaxBlockSize)
+		return blockResult{}, fmt.Errorf("%w: more than %d bytes; `dray add` makes blocks of a file",
+			dray.ErrTooBig, dray.MaxBlockSize)
 	}
 	prefix, err := q.prefix()
 	if err != nil {

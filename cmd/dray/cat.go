@@ -35,7 +35,8 @@ type sourceOptions struct {
 }
 
 func (o *sourceOptions) flags(c *cobra.Command) {
-	c.Flags().StringArrayVar(&o.from, "from", nil, "multiaddr of a peer to ask, such as /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW… (repeatable)")
+	c.Flags().StringArrayVar(&o.from, "from", nil,
+		"multiaddr of a peer to ask, such as /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW… (repeatable)")
 	c.Flags().DurationVar(&o.timeout, "timeout", 0, "give up after this long, such as 30s or 5m (0: never)")
 }
 

@@ -230,7 +230,8 @@ func (d *demo) print(r demoResult) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	e.printf("\nA sent %s in all: %.2f times the file, for two copies of it", size(r.SharedSent), float64(r.SharedSent)/float64(r.Bytes))
+	e.printf("\nA sent %s in all: %.2f times the file, for two copies of it",
+		size(r.SharedSent), float64(r.SharedSent)/float64(r.Bytes))
 	return nil
 }
 

@@ -44,14 +44,16 @@ type getOptions struct {
 	order  string
 }
 
+var orders = []string{"rarest", "inorder"}
+
 func newGet(e *env) *cobra.Command {
 	var o getOptions
 	c := bind(e, cmdGet, func(ctx context.Context, e *env, args []string) error { return runGet(ctx, e, o, args) })
 	o.flags(c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "where to write it")
 	c.Flags().BoolVarP(&o.force, "force", "f", false, "overwrite what is there")
-	c.Flags().StringVar(&o.order, "order", "rarest", "what to ask for first: rarest (best for many who get the same) or inorder")
-	_ = c.RegisterFlagCompletionFunc("order", cobra.FixedCompletions([]string{"rarest", "inorder"}, cobra.ShellCompDirectiveNoFileComp))
+	c.Flags().StringVar(&o.order, "order", "rarest", "what to ask for first: rarest (for many who get the same) or inorder")
+	_ = c.RegisterFlagCompletionFunc("order", cobra.FixedCompletions(orders, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
@@ -116,7 +118,7 @@ func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
 		return err
 	}
 	if o.order != "rarest" && o.order != "inorder" {
-		return usagef("there is no order %q%s", o.order, suggest(o.order, []string{"rarest", "inorder"}, "there are rarest and inorder"))
+		return usagef("there is no order %q%s", o.order, suggest(o.order, orders, "there are rarest and inorder"))
 	}
 	output, err := outputPath(o.output, t)
 	if err != nil {
@@ -151,7 +153,8 @@ func outputPath(output string, t target) (string, error) {
 	}
 	parent := filepath.Dir(output)
 	if info, err := os.Stat(parent); err != nil || !info.IsDir() {
-		return "", usagef("%q is not there to write %q into; make it first, or name another place with -o", parent, filepath.Base(output))
+		return "", usagef("%q is not there to write %q into; make it first, or name another place with -o",
+			parent, filepath.Base(output))
 	}
 	return filepath.Abs(output)
 }

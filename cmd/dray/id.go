@@ -27,9 +27,11 @@ type identity struct {
 	Addrs []string `json:"addrs"`
 }
 
-var taskID = task[nothing, nothing, identity]{name: "id", run: func(_ context.Context, h *house, _ nothing, _ pipes[nothing]) (identity, error) {
+var taskID = task[nothing, nothing, identity]{name: "id", run: tellIdentity}
+
+func tellIdentity(_ context.Context, h *house, _ nothing, _ pipes[nothing]) (identity, error) {
 	return h.identity(), nil
-}}
+}
 
 // identity of a house that is connected to a network.
 func (h *house) identity() identity {

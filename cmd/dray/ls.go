@@ -107,7 +107,9 @@ func (x *listedEntry) label() string {
 func listRoots(ctx context.Context, h *house, _ nothing, p pipes[listedRoot]) (nothing, error) {
 	roots, err := h.store.Roots(ctx)
 	for _, r := range roots {
-		p.note(listedRoot{CID: r.CID.String(), Path: r.Path, Bytes: r.Size, Leaves: r.Leaves, Profile: r.Profile, Added: r.Added})
+		p.note(listedRoot{
+			CID: r.CID.String(), Path: r.Path, Bytes: r.Size, Leaves: r.Leaves, Profile: r.Profile, Added: r.Added,
+		})
 	}
 	return nothing{}, err
 }

@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DRAY_HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector waits a second at each exit otherwise
 			e.Values["processes"] = make(map[string]*process)
 			return nil
 		},
@@ -107,7 +108,7 @@ func launch(ts *testscript.TestScript, name string, args ...string) *process {
 		p.cmd.Err = nil
 	}
 	p.cmd.Dir = ts.MkAbs(".")
-	for _, k := range []string{"PATH", "HOME", "TMPDIR", "DRAY_HOME", "WORK"} {
+	for _, k := range []string{"PATH", "HOME", "TMPDIR", "DRAY_HOME", "WORK", "GORACE"} {
 		p.cmd.Env = append(p.cmd.Env, k+"="+ts.Getenv(k))
 	}
 	p.cmd.Stderr = &p.stderr

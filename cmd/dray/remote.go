@@ -136,5 +136,6 @@ func (r *remote) gone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("the daemon on %s went away before it was done (%w); run the same command again to continue", r.home, err)
+	return fmt.Errorf("the daemon on %s went away before it was done (%w); run the same command again to continue",
+		r.home, err)
 }

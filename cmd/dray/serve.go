@@ -33,7 +33,8 @@ func newServe(e *env) *cobra.Command {
 }
 
 func listenFlag(c *cobra.Command, listen *[]string) {
-	c.Flags().StringArrayVar(listen, "listen", nil, "multiaddr to accept connections on, such as /ip4/0.0.0.0/tcp/4001 (repeatable)")
+	c.Flags().StringArrayVar(listen, "listen", nil,
+		"multiaddr to accept connections on, such as /ip4/0.0.0.0/tcp/4001 (repeatable)")
 }
 
 func runServe(ctx context.Context, e *env, listen []string) error {

@@ -95,7 +95,9 @@ func share(ctx context.Context, e *env, b backend, q addRequest) error {
 		return err
 	}
 	if e.json {
-		return e.emit(shareResult{Ticket: t.String(), CID: added.CID, Bytes: added.Bytes, Peer: id.Peer, Addrs: t.peers[0].Addrs})
+		return e.emit(shareResult{
+			Ticket: t.String(), CID: added.CID, Bytes: added.Bytes, Peer: id.Peer, Addrs: t.peers[0].Addrs,
+		})
 	}
 	e.tell("on the other machine, type:\n")
 	e.printf("dray get %s", t)

@@ -99,7 +99,8 @@ func parseTicket(s string) (ticket, error) {
 	body, ok := strings.CutPrefix(s, ticketPrefix)
 	switch {
 	case !ok && len(s) > 4 && s[4] >= '2' && s[4] <= '9':
-		return ticket{}, fmt.Errorf("the ticket is of version %c, made by a newer dray; this one reads version 1: update it", s[4])
+		return ticket{}, fmt.Errorf("the ticket is of version %c, made by a newer dray; this one reads version 1: update it",
+			s[4])
 	case !ok:
 		return ticket{}, errors.New("a ticket begins with dray1")
 	case len(s) > maxTicket:
@@ -107,7 +108,8 @@ func parseTicket(s string) (ticket, error) {
 	}
 	for i, r := range body {
 		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz234567", r) {
-			return ticket{}, fmt.Errorf("%q, letter %d of the ticket, does not occur in tickets; copy it again", r, len(ticketPrefix)+i+1)
+			return ticket{}, fmt.Errorf("%q, letter %d of the ticket, does not occur in tickets; copy it again",
+				r, len(ticketPrefix)+i+1)
 		}
 	}
 	b, err := ticketCode.DecodeString(body)

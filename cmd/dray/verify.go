@@ -68,7 +68,8 @@ func runVerify(ctx context.Context, e *env, q verifyRequest) error {
 	if e.json {
 		err = e.emit(r)
 	} else {
-		e.printf("%s, %s, %s: %s", plural(r.Files, "file"), plural(r.Blocks, "block"), size(r.Bytes), plural(r.Problems, "problem"))
+		e.printf("%s, %s, %s: %s",
+			plural(r.Files, "file"), plural(r.Blocks, "block"), size(r.Bytes), plural(r.Problems, "problem"))
 	}
 	if err == nil && r.Problems > 0 {
 		next := "`dray verify --repair` forgets them"
