@@ -1,19 +1,18 @@
-package disk_test
+package disk
 
 import (
 	"testing"
 
 	"dray"
-	"dray/store/disk"
 	"dray/store/storetest"
 )
 
-func open(t *testing.T, cfg disk.Config) *disk.Store {
+func openStore(t *testing.T, cfg Config) *Store {
 	t.Helper()
 	if cfg.Dir == "" {
 		cfg.Dir = t.TempDir()
 	}
-	s, err := disk.Open(cfg)
+	s, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,14 +23,14 @@ func open(t *testing.T, cfg disk.Config) *disk.Store {
 func TestDisk(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		cfg  disk.Config
+		cfg  Config
 	}{
-		{"Default", disk.Config{}},
-		{"EveryByte", disk.Config{SyncBytes: 1, SegmentSize: 64 << 10, OpenFiles: 2}},
-		{"NoSmall", disk.Config{SmallBlock: -1, SegmentSize: 300 << 10}},
+		{"Default", Config{}},
+		{"EveryByte", Config{SyncBytes: 1, SegmentSize: 64 << 10, OpenFiles: 2}},
+		{"NoSmall", Config{SmallBlock: -1, SegmentSize: 300 << 10}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			storetest.Run(t, func(t *testing.T) dray.Store { return open(t, tt.cfg) })
+			storetest.Run(t, func(t *testing.T) dray.Store { return openStore(t, tt.cfg) })
 		})
 	}
 }

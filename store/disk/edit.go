@@ -70,17 +70,18 @@ func (e *edit) add(mh string, p *place) error {
 	return nil
 }
 
-// drop forgets the places of mh for which match returns true, and returns how many there were.
-func (e *edit) drop(mh string, match func(*place) bool) (n int, err error) {
+// drop forgets the places of mh for which match returns true.
+func (e *edit) drop(mh string, match func(*place) bool) error {
 	v, err := e.value(mh)
 	if err != nil || len(v) == 0 {
-		return 0, err
+		return err
 	}
+	n := 0
 	var kept []byte
 	for b := v; len(b) > 0; {
 		var p place
 		if p, b, err = cutPlace(b); err != nil {
-			return 0, err
+			return err
 		}
 		if !match(&p) {
 			kept = appendPlace(kept, &p)
@@ -91,7 +92,7 @@ func (e *edit) drop(mh string, match func(*place) bool) (n int, err error) {
 		case inFile:
 			var room [17]byte
 			if err := e.batch.Delete(leafKey(room[:0], p.id, p.off), nil); err != nil {
-				return n, err
+				return err
 			}
 		case inSegment:
 			e.segment(p.id, -p.size)
@@ -100,7 +101,7 @@ func (e *edit) drop(mh string, match func(*place) bool) (n int, err error) {
 	if n > 0 {
 		e.vals[mh] = kept
 	}
-	return n, nil
+	return nil
 }
 
 // segment changes the live bytes of a segment.

@@ -36,18 +36,26 @@ func (x *expectations) first(mh string) (int32, bool) {
 	return i, ok
 }
 
-// add says that the leaf mh goes to sp as well. It reports false when it knew.
-func (x *expectations) add(mh string, sp spot) bool {
-	head, ok := x.first(mh)
-	if !ok {
-		head = -1
-	}
-	for i := head; i >= 0; i = x.spots[i].next {
-		if x.spots[i].off == sp.off {
-			return false
+// has reports whether mh goes to off.
+func (x *expectations) has(mh string, off int64) bool {
+	i, ok := x.first(mh)
+	for ; ok && i >= 0; i = x.spots[i].next {
+		if x.spots[i].off == off {
+			return true
 		}
 	}
-	sp.next = head
+	return false
+}
+
+// add says that the leaf mh goes to sp as well. It reports false when it knew.
+func (x *expectations) add(mh string, sp spot) bool {
+	if x.has(mh, sp.off) {
+		return false
+	}
+	sp.next = -1
+	if head, ok := x.first(mh); ok {
+		sp.next = head
+	}
 	i := x.free
 	if i >= 0 {
 		x.free = x.spots[i].next

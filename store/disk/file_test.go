@@ -1,4 +1,4 @@
-package disk_test
+package disk
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"dray"
-	"dray/store/disk"
 	"dray/store/storetest"
 )
 
@@ -52,7 +51,7 @@ func (f *testFile) write(t *testing.T, mtime time.Time) {
 }
 
 // reference indexes the file where it lies.
-func (f *testFile) reference(t *testing.T, s *disk.Store) {
+func (f *testFile) reference(t *testing.T, s *Store) {
 	t.Helper()
 	r, err := s.Reference(t.Context(), f.path)
 	if err != nil {
@@ -70,7 +69,7 @@ func (f *testFile) reference(t *testing.T, s *disk.Store) {
 }
 
 // wantLeaf checks that s serves b.
-func wantLeaf(t *testing.T, s *disk.Store, b dray.Block) {
+func wantLeaf(t *testing.T, s *Store, b dray.Block) {
 	t.Helper()
 	got, err := s.GetRaw(t.Context(), b.CID(), nil)
 	if err != nil || !bytes.Equal(got, b.Data()) {
@@ -81,7 +80,7 @@ func wantLeaf(t *testing.T, s *disk.Store, b dray.Block) {
 	}
 }
 
-func wantErr(t *testing.T, s *disk.Store, b dray.Block, want error) {
+func wantErr(t *testing.T, s *Store, b dray.Block, want error) {
 	t.Helper()
 	if got, err := s.GetRaw(t.Context(), b.CID(), nil); !errors.Is(err, want) {
 		t.Errorf("GetRaw(%v): %d bytes, %v; want %v", b, len(got), err, want)
@@ -92,7 +91,7 @@ func TestReference(t *testing.T) {
 	dir := t.TempDir()
 	f := writeFile(t, filepath.Join(dir, "f"), 1, 10, 30_000)
 	home := filepath.Join(dir, "home")
-	s := open(t, disk.Config{Dir: home})
+	s := openStore(t, Config{Dir: home})
 	f.reference(t, s)
 	for _, b := range f.leaves {
 		wantLeaf(t, s, b)
@@ -100,7 +99,7 @@ func TestReference(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, disk.Config{Dir: home})
+	s = openStore(t, Config{Dir: home})
 	for _, b := range f.leaves {
 		wantLeaf(t, s, b)
 	}
@@ -118,7 +117,7 @@ func TestReference(t *testing.T) {
 func TestGrow(t *testing.T) {
 	dir := t.TempDir()
 	home := filepath.Join(dir, "home")
-	s := open(t, disk.Config{Dir: home})
+	s := openStore(t, Config{Dir: home})
 	f := makeLeaves(filepath.Join(dir, "f"), 1, 10, 300_000)
 	g, err := s.Grow(t.Context(), f.path, int64(len(f.data)))
 	if err != nil {
@@ -166,7 +165,7 @@ func TestGrow(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, disk.Config{Dir: home})
+	s = openStore(t, Config{Dir: home})
 	for _, b := range f.leaves {
 		wantLeaf(t, s, b)
 	}

@@ -114,22 +114,27 @@ func (s *Store) bad(mh string, p *place, err error) error {
 
 // dropPlace forgets one place of a block.
 func (s *Store) dropPlace(mh string, p *place) error {
-	_, err := s.drop(mh, func(q *place) bool { return q.at(p) })
-	return err
+	return s.drop(mh, p, func(q *place) bool { return q.at(p) })
 }
 
-// drop forgets the places of a block for which match returns true.
-func (s *Store) drop(mh string, match func(*place) bool) (n int, err error) {
+// drop forgets the places of a block for which match returns true, and p in particular if it is not nil: a file lists it
+// even when the block's own list was full.
+func (s *Store) drop(mh string, p *place, match func(*place) bool) error {
 	e := s.begin()
 	s.mu.Lock()
-	n = s.pending.drop(mh, match) + s.committing.drop(mh, match)
+	s.pending.drop(mh, match)
+	s.committing.drop(mh, match)
 	s.mu.Unlock()
-	m, err := e.drop(mh, match)
+	err := e.drop(mh, match)
+	if err == nil && p != nil && p.kind == inFile {
+		var room [17]byte
+		err = e.batch.Delete(leafKey(room[:0], p.id, p.off), nil)
+	}
 	if err != nil {
 		e.abandon()
-		return n, err
+		return err
 	}
-	return n + m, e.finish()
+	return e.finish()
 }
 
 // find appends to dst the places of a block: what is pending first, because the index gets it before it stops being so.

@@ -47,19 +47,17 @@ func (s *pendingSet) find(dst []place, mh string) []place {
 	return dst
 }
 
-// drop marks the places of mh for which match returns true as gone and returns their number.
-func (s *pendingSet) drop(mh string, match func(*place) bool) (n int) {
+// drop marks the places of mh for which match returns true as gone.
+func (s *pendingSet) drop(mh string, match func(*place) bool) {
 	i, ok := s.first[mh]
 	if !ok {
-		return 0
+		return
 	}
 	for ; i >= 0; i = s.places[i].next {
 		if p := &s.places[i]; !p.gone && match(&p.place) {
 			p.gone = true
-			n++
 		}
 	}
-	return n
 }
 
 // each calls f for every place that still counts.

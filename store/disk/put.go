@@ -43,7 +43,7 @@ func (s *Store) put(ctx context.Context, b dray.Block) error {
 	if err := s.admit(ctx); err != nil {
 		return err
 	}
-	if done, err := s.putLeaf(mh, b); done || err != nil {
+	if done, err := s.putLeaf(mh, b.CID(), b.Data()); done || err != nil {
 		return err
 	}
 	held, err := s.holds(mh, b.Data())
@@ -146,7 +146,7 @@ func (s *Store) Delete(ctx context.Context, c cid.Cid) error {
 	}
 	mh, err := hashOf(c)
 	if err == nil {
-		_, err = s.drop(mh, func(*place) bool { return true })
+		err = s.drop(mh, nil, func(*place) bool { return true })
 	}
 	return fail("delete", c, err)
 }

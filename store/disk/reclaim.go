@@ -111,7 +111,7 @@ func (s *Store) moveLive(n uint64) error {
 	}
 	e := s.begin()
 	for _, mh := range moved {
-		if _, err := e.drop(mh, func(p *place) bool { return p.kind == inSegment && p.id == n }); err != nil {
+		if err := e.drop(mh, func(p *place) bool { return p.kind == inSegment && p.id == n }); err != nil {
 			e.abandon()
 			return err
 		}

@@ -218,7 +218,7 @@ func (s *Store) dropFile(id uint64) error {
 			if err != nil {
 				return false, err
 			}
-			if _, err := e.drop(l.mh, inIt); err != nil {
+			if err := e.drop(l.mh, inIt); err != nil {
 				return false, err
 			}
 			if err := e.batch.Delete(append([]byte(nil), key...), nil); err != nil {
