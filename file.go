@@ -25,8 +25,21 @@ type Growing interface {
 	// to be filled; then there is nothing to fetch for it.
 	Expect(leaf cid.Cid, offset, size int64) (filled bool, err error)
 
+	// Has reports whether every place that leaf was said to go to is filled.
+	Has(leaf cid.Cid) bool
+
 	// Missing returns how many expected leaves have not come.
 	Missing() int
+
+	// Resumed reports whether an earlier attempt left something, so that Recover may find leaves.
+	Resumed() bool
+
+	// Recover looks for expected leaves in what an earlier attempt left and was not synced: it hashes what is there. It
+	// returns how many leaves and bytes it found.
+	Recover(ctx context.Context) (leaves int, bytes int64, err error)
+
+	// Adopt fills places whose leaves the store holds elsewhere with local copies, and returns how many.
+	Adopt(ctx context.Context) (places int, err error)
 
 	// Finish syncs the file and moves it to its path. It returns [ErrNotFound] when leaves are missing.
 	Finish(ctx context.Context) error

@@ -126,6 +126,7 @@ type fetch struct {
 	bones map[cid.Cid]struct{}     // skeleton blocks wanted
 	bytes int64                    // of leaves wanted
 	need  []cid.Cid                // reused
+	batch []leafPlace              // reused
 	leafs map[cid.Cid]expectedLeaf // owned by loop: what a delivered leaf must look like
 
 	start    time.Time
@@ -297,66 +298,105 @@ func (f *fetch) wantBone(_ context.Context, c cid.Cid) error {
 	return nil
 }
 
-// wantLeaves goes through the leaves that have become known, as far as the look-ahead allows.
+// leafPlace is one leaf of the manifest and where it goes.
+type leafPlace struct {
+	leaf  cid.Cid
+	size  int64
+	order uint64
+	file  *treeFile
+}
+
+const lookBatch = 256 // leaves looked for on this machine at a time
+
+// wantLeaves goes through the leaves that have become known, as far as the look-ahead allows: what is here already is put
+// in its place, the rest is wanted.
 func (f *fetch) wantLeaves(ctx context.Context) error {
-	type ask struct {
-		c     cid.Cid
-		size  int64
-		order uint64
-	}
-	var asks []ask
-	man := f.walk.Manifest()
-	entries := f.walk.Entries()
+	man, entries := f.walk.Manifest(), f.walk.Entries()
 	for f.next < man.Len() && f.bytes < aheadBytes && len(f.out) < aheadWants {
-		i := f.next
-		leaf := man.Leaf(i)
-		offset, size := man.Extent(i)
-		k := f.walk.FileOf(i)
-		file := f.tree.files[k]
-		if file == nil {
-			return fmt.Errorf("node: leaf %d of %v belongs to no file", i, f.cfg.Root)
+		batch := f.batch[:0]
+		ahead := f.bytes
+		for ; f.next < man.Len() && len(batch) < lookBatch && ahead < aheadBytes; f.next++ {
+			i := f.next
+			leaf := man.Leaf(i)
+			offset, size := man.Extent(i)
+			k := f.walk.FileOf(i)
+			file := f.tree.files[k]
+			if file == nil {
+				return fmt.Errorf("node: leaf %d of %v belongs to no file", i, f.cfg.Root)
+			}
+			filled, err := file.expect(leaf, offset-entries[k].Offset, size)
+			if err != nil {
+				return err
+			}
+			if filled {
+				f.inPlace(file, size, true)
+				continue
+			}
+			batch = append(batch, leafPlace{leaf, size, uint64(i), file})
+			ahead += size
 		}
-		filled, err := file.expect(leaf, offset-entries[k].Offset, size)
-		if err != nil {
+		f.batch = batch
+		if err := f.wantBatch(ctx, batch); err != nil {
 			return err
 		}
-		f.next++
-		if filled {
-			f.inPlace(file, size, true)
-			continue
+		if f.next == 0 {
+			return nil // a leaf was refuted and the walk starts over
 		}
-		if w := f.out[leaf]; w != nil {
-			w.files = append(w.files, file)
+	}
+	return nil
+}
+
+func (f *fetch) wantBatch(ctx context.Context, batch []leafPlace) error {
+	if err := f.recoverFiles(ctx, batch); err != nil {
+		return err
+	}
+	var asks []leafPlace
+	for _, p := range batch {
+		if w := f.out[p.leaf]; w != nil {
+			w.files = append(w.files, p.file)
 			w.late = true
 			continue
 		}
-		if size == 0 {
-			if err := f.putEmpty(ctx, leaf); err != nil {
-				return err
-			}
-		}
-		here, err := f.copyLocal(ctx, file, leaf, size)
+		here, err := f.copyLocal(ctx, p.file, p.leaf, p.size)
 		if err != nil {
 			return err
 		}
+		if f.next == 0 {
+			break // refuted
+		}
 		if here {
-			f.inPlace(file, size, true)
+			f.inPlace(p.file, p.size, true)
 			continue
 		}
-		if err := f.offline(leaf); err != nil {
+		if err := f.offline(p.leaf); err != nil {
 			return err
 		}
-		f.out[leaf] = &wantedLeaf{size: size, files: []*treeFile{file}}
-		f.bytes += size
-		asks = append(asks, ask{leaf, size, uint64(i)})
+		f.out[p.leaf] = &wantedLeaf{size: p.size, files: []*treeFile{p.file}}
+		f.bytes += p.size
+		asks = append(asks, p)
 	}
 	if len(asks) > 0 {
 		f.n.do(func() {
 			for _, a := range asks {
-				f.leafs[a.c] = expectedLeaf{a.size}
-				f.n.engine.Want(f.n.now(), f.id, a.c, exchange.WantOptions{Order: a.order, Size: a.size})
+				f.leafs[a.leaf] = expectedLeaf{a.size}
+				f.n.engine.Want(f.n.now(), f.id, a.leaf, exchange.WantOptions{Order: a.order, Size: a.size})
 			}
 		})
+	}
+	return nil
+}
+
+// recoverFiles looks for leaves in what an earlier attempt left in the batch's files.
+func (f *fetch) recoverFiles(ctx context.Context, batch []leafPlace) error {
+	var last *treeFile
+	for _, p := range batch {
+		if p.file == last || p.file.grow == nil || !p.file.grow.Resumed() {
+			continue
+		}
+		last = p.file
+		if _, _, err := p.file.grow.Recover(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -371,14 +411,21 @@ func (f *fetch) putEmpty(ctx context.Context, leaf cid.Cid) error {
 	return f.n.store.Put(ctx, b)
 }
 
-// copyLocal puts a leaf that the store holds elsewhere into its place, and reports whether it did.
+// copyLocal sees to it that a leaf which this machine holds is in its place, and reports whether it is.
 func (f *fetch) copyLocal(ctx context.Context, file *treeFile, leaf cid.Cid, size int64) (bool, error) {
-	if file.grow == nil {
-		_, err := f.n.store.Stat(ctx, leaf)
-		return err == nil, nil
+	if size == 0 {
+		if err := f.putEmpty(ctx, leaf); err != nil {
+			return false, err
+		}
+	}
+	if file.grow != nil && file.grow.Has(leaf) {
+		return true, nil
 	}
 	if _, err := f.n.store.Stat(ctx, leaf); err != nil {
 		return false, nil
+	}
+	if file.grow == nil {
+		return true, nil
 	}
 	b, err := f.n.store.Get(ctx, leaf)
 	if err != nil {
@@ -439,8 +486,10 @@ func (f *fetch) delivered(ctx context.Context, d delivery) error {
 	}
 	if w.late {
 		// Writing it once more fills the places that the first time missed.
-		if _, err := f.copyLocal(ctx, w.files[0], d.cid, w.size); err != nil {
-			return err
+		for _, file := range w.files {
+			if _, err := f.copyLocal(ctx, file, d.cid, w.size); err != nil {
+				return err
+			}
 		}
 	}
 	for _, file := range w.files {

@@ -30,7 +30,7 @@ func (s fileStore) Reference(ctx context.Context, path string) (dray.Reference, 
 
 func testNode(t testing.TB, net transport.Network) *Node {
 	t.Helper()
-	ds, err := disk.Open(disk.Config{Dir: t.TempDir(), Split: unixfs.SplitLeaf})
+	ds, err := disk.Open(disk.Config{Dir: t.TempDir(), Split: unixfs.SplitLeaf, Frame: unixfs.LeafFrame})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,20 @@ func (p Profile) AppendLeafTail(dst []byte, contentSize int64) []byte {
 	return protowire.AppendVarint(append(dst, tagFilesize), uint64(contentSize))
 }
 
+// LeafFrame returns the bytes that stand before and after size bytes of content in a leaf with the CID c, as every profile
+// here writes them: none around a raw leaf. A dag-pb leaf made by somebody else may be framed otherwise; then a block built
+// from this does not hash to c. It returns [ErrCodec] for other codecs.
+func LeafFrame(c cid.Cid, size int64) (head, tail []byte, err error) {
+	switch c.Type() {
+	case cid.Raw:
+		return nil, nil, nil
+	case cid.DagProtobuf:
+		p := V0()
+		return p.AppendLeafHead(nil, size), p.AppendLeafTail(nil, size), nil
+	}
+	return nil, nil, at("frame", c, ErrCodec)
+}
+
 // LeafBlockSize returns the length in bytes of the block of a leaf with contentSize bytes of content.
 func (p Profile) LeafBlockSize(contentSize int64) int64 {
 	if p.RawLeaves {

@@ -99,7 +99,7 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 			h.shut()
 		}
 	}()
-	h.store, err = disk.Open(disk.Config{Dir: filepath.Join(home, "store"), Split: unixfs.SplitLeaf, Log: e.log()})
+	h.store, err = disk.Open(disk.Config{Dir: filepath.Join(home, "store"), Split: unixfs.SplitLeaf, Frame: unixfs.LeafFrame, Log: e.log()})
 	if err != nil {
 		if strings.Contains(err.Error(), "in use by") {
 			return nil, fmt.Errorf("%w: the home %s is open in another dray (%w); wait for it, or run `dray serve`, "+

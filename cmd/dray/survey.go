@@ -151,7 +151,10 @@ func (h *house) sameFile(ctx context.Context, path string, w *unixfs.Walk, i int
 		}
 		leaf := m.Leaf(k)
 		offset, size := m.Extent(k)
-		head, tail := leafFrame(leaf, size)
+		head, tail, err := unixfs.LeafFrame(leaf, size)
+		if err != nil {
+			return false, nil // nobody could say whether the file is the same
+		}
 		buf = append(buf[:0], head...)
 		buf = append(buf, make([]byte, size)...)
 		if _, err := io.ReadFull(file, buf[len(head):]); err != nil {
@@ -168,14 +171,4 @@ func (h *house) sameFile(ctx context.Context, path string, w *unixfs.Walk, i int
 		}
 	}
 	return true, ref.Commit(ctx)
-}
-
-// leafFrame returns what stands around the content of a leaf, as far as that can be known without the block: raw leaves
-// have nothing, and others what `ipfs add` puts there.
-func leafFrame(leaf cid.Cid, size int64) (head, tail []byte) {
-	if leaf.Prefix().Codec == cid.Raw {
-		return nil, nil
-	}
-	p := unixfs.V0()
-	return p.AppendLeafHead(nil, size), p.AppendLeafTail(nil, size)
 }
