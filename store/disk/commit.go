@@ -344,7 +344,7 @@ func (s *Store) rewriteTaken() error {
 		}
 		buf = data
 		if _, err := dray.NewBlock(rawCID(it.mh), data); err != nil {
-			gone = append(gone, lost{it.mh, it.p})
+			gone = append(gone, lost(it))
 			continue
 		}
 		content := data[len(it.p.head) : len(data)-len(it.p.tail)]
