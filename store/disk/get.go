@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"syscall"
 	"time"
 
 	"dray"
@@ -218,6 +219,11 @@ func (s *Store) readPlace(p *place, buf []byte) (data []byte, r reading, err err
 	}
 	defer s.files.release(f)
 	if err := readFull(f.file, buf[len(p.head):size-len(p.tail)], p.off); err != nil {
+		if errors.Is(err, syscall.EISDIR) {
+			f.mu.Lock()
+			err = changed(f.rec.path(), err)
+			f.mu.Unlock()
+		}
 		return nil, r, err
 	}
 	if f.growing() {

@@ -55,7 +55,8 @@ func (s *Store) grow(ctx context.Context, path string, size int64) (*Growing, er
 	if err != nil {
 		return nil, err
 	}
-	g := &Growing{s: s, path: path, size: size, expect: newExpectations()}
+	// Until it is open it only keeps its path from others.
+	g := &Growing{s: s, path: path, size: size, expect: newExpectations(), ended: true}
 	s.mu.Lock()
 	for _, other := range s.growings {
 		if other.path == path {
@@ -69,6 +70,9 @@ func (s *Store) grow(ctx context.Context, path string, size int64) (*Growing, er
 		s.forgetGrowing(g)
 		return nil, err
 	}
+	s.mu.Lock()
+	g.ended = false
+	s.mu.Unlock()
 	return g, nil
 }
 

@@ -109,7 +109,7 @@ func (s *Store) expectAgain(mh string, p *place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range s.growings {
-		if g.id == p.id && !g.ended {
+		if !g.ended && g.id == p.id {
 			g.expect.add(mh, spot{off: p.off, size: int32(p.size), framed: len(p.head)+len(p.tail) > 0})
 		}
 	}
