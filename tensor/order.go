@@ -67,7 +67,8 @@ const (
 
 func placeOf(name string) usePlace {
 	p := usePlace{stack: 1, part: partOther}
-	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == '.' || r == '/' })
+	lower := strings.ToLower(name)
+	words := strings.FieldsFunc(lower, func(r rune) bool { return r == '.' || r == '/' })
 	for _, w := range words {
 		if w == "encoder" || w == "visual" || strings.HasPrefix(w, "vision") || strings.HasPrefix(w, "audio") {
 			p.stack = 0
@@ -80,7 +81,7 @@ func placeOf(name string) usePlace {
 		// The first number after a word is the layer's: "model.layers.12.mlp.experts.3".
 		if i > 0 && isNumber(w) {
 			p.part, p.layer = partLayer, w
-			p.prefix = strings.ToLower(name)[:at-len(w)+i]
+			p.prefix = lower[:at-len(w)+i]
 			p.step = stepOf(words[i+1:])
 			return p
 		}
@@ -106,7 +107,9 @@ func placeOf(name string) usePlace {
 	switch {
 	case has("lm_head", "embed_out", "classifier") || is("output", "head", "score"):
 		p.part = partHead
-	case has("embed", "embd", "wte", "wpe") || is("shared"):
+	case is("shared"): // T5's encoder begins with it.
+		p.part, p.stack = partEmbedding, 0
+	case has("embed", "embd", "wte", "wpe"):
 		p.part = partEmbedding
 	case has("norm", "ln_f"):
 		p.part = partNorm
