@@ -201,7 +201,12 @@ func (s *Store) acquireFile(id uint64) (*openFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := s.cfg.FS.Open(rec.path(), os.O_RDONLY, 0)
+	// Looking first keeps from opening a pipe that took the file's place, which would wait for a writer.
+	_, err = s.cfg.FS.Stat(rec.path())
+	var file File
+	if err == nil {
+		file, err = s.cfg.FS.Open(rec.path(), os.O_RDONLY, 0)
+	}
 	if err != nil {
 		return nil, changed(rec.path(), err)
 	}
