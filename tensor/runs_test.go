@@ -138,8 +138,13 @@ func TestRunsRefusals(t *testing.T) {
 		}
 	}
 	for _, sl := range [][]Slice{
-		{{2, nil}}, {{-1, nil}}, {{0, []Span{{0, 5}}}}, {{0, []Span{{2, 1}}}}, {{0, []Span{{-1, 1}}}},
-		{{0, []Span{{0, 2}, {1, 3}}}}, {{0, []Span{{0, 1}}}, {0, []Span{{1, 2}}}},
+		{{2, nil}},
+		{{-1, nil}},
+		{{0, []Span{{0, 5}}}},
+		{{0, []Span{{2, 1}}}},
+		{{0, []Span{{-1, 1}}}},
+		{{0, []Span{{0, 2}, {1, 3}}}},
+		{{0, []Span{{0, 1}}}, {0, []Span{{1, 2}}}},
 	} {
 		if _, err := f4.Runs(sl...); err == nil {
 			t.Errorf("%v: no error", sl)
@@ -232,11 +237,19 @@ func TestRangeRequests(t *testing.T) {
 	from := func(a, b, size int64) string { r, ok := FromTo(a, b, size); return fmt.Sprint(r, ok) }
 	suffix := func(n, size int64) string { r, ok := Suffix(n, size); return fmt.Sprint(r, ok) }
 	for _, row := range [][2]string{
-		{from(0, 9, 100), "{0 10} true"}, {from(90, 200, 100), "{90 100} true"}, {from(0, top, 100), "{0 100} true"},
-		{from(100, 100, 100), "{0 0} false"}, {from(5, 4, 100), "{0 0} false"}, {from(-1, 4, 100), "{0 0} false"},
-		{from(0, 0, 0), "{0 0} false"}, {from(0, top, top), fmt.Sprintf("{0 %d} true", int64(top))},
-		{suffix(10, 100), "{90 100} true"}, {suffix(1000, 100), "{0 100} true"}, {suffix(0, 100), "{0 0} false"},
-		{suffix(-1, 100), "{0 0} false"}, {suffix(1, 0), "{0 0} false"},
+		{from(0, 9, 100), "{0 10} true"},
+		{from(90, 200, 100), "{90 100} true"},
+		{from(0, top, 100), "{0 100} true"},
+		{from(100, 100, 100), "{0 0} false"},
+		{from(5, 4, 100), "{0 0} false"},
+		{from(-1, 4, 100), "{0 0} false"},
+		{from(0, 0, 0), "{0 0} false"},
+		{from(0, top, top), fmt.Sprintf("{0 %d} true", int64(top))},
+		{suffix(10, 100), "{90 100} true"},
+		{suffix(1000, 100), "{0 100} true"},
+		{suffix(0, 100), "{0 0} false"},
+		{suffix(-1, 100), "{0 0} false"},
+		{suffix(1, 0), "{0 0} false"},
 	} {
 		if row[0] != row[1] {
 			t.Errorf("got %s, want %s", row[0], row[1])
