@@ -13,8 +13,8 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// Mem keeps blocks in memory. It implements [dray.Store] and [dray.RawGetter]. It keeps copies of the blocks
-// that are put. Use [NewMem] to make one.
+// Mem keeps blocks in memory. It implements [dray.Store] and [dray.RawGetter]. It keeps copies of the blocks that
+// are put. Use [NewMem] to make one.
 type Mem struct {
 	mu     sync.RWMutex
 	blocks map[string][]byte // by multihash
@@ -212,6 +212,3 @@ func inline(mh string) ([]byte, bool) {
 	}
 	return []byte(mh[1+k:]), true
 }
-
-// KeepsBytes says that the bytes of blocks that are put must not be changed while m holds them.
-func (m *Mem) KeepsBytes() bool { return true }

@@ -14,13 +14,8 @@ func TestMem(t *testing.T) {
 }
 
 func TestCounting(t *testing.T) {
-	storetest.Run(t, func(*testing.T) dray.Store { return &keeping{store.Counting{Store: store.NewMem(0)}} })
+	storetest.Run(t, func(*testing.T) dray.Store { return &store.Counting{Store: store.NewMem(0)} })
 }
-
-// keeping is a Counting that says what its Mem says about bytes.
-type keeping struct{ store.Counting }
-
-func (*keeping) KeepsBytes() bool { return true }
 
 func TestMemLimit(t *testing.T) {
 	m := store.NewMem(1000)
@@ -56,5 +51,24 @@ func TestCountingCounts(t *testing.T) {
 	}
 	if c.Gets.Load() != 2 || c.Misses.Load() != 1 || c.GetBytes.Load() != 600 || c.PutBytes.Load() != 600 {
 		t.Errorf("gets %d misses %d, %d bytes out, %d in", c.Gets.Load(), c.Misses.Load(), c.GetBytes.Load(), c.PutBytes.Load())
+	}
+}
+
+func TestFaulty(t *testing.T) {
+	storetest.Run(t, func(*testing.T) dray.Store { return &storetest.Faulty{Store: store.NewMem(0)} })
+	why := errors.New("the disk is on fire")
+	f := &storetest.Faulty{Store: store.NewMem(0)}
+	b := storetest.Block(1, 10)
+	f.Fail("put", why)
+	if err := f.Put(t.Context(), b); !errors.Is(err, why) {
+		t.Errorf("Put: %v", err)
+	}
+	f.Fail("put", nil)
+	if err := f.Put(t.Context(), b); err != nil {
+		t.Errorf("Put after it was healed: %v", err)
+	}
+	f.Fail("get", why)
+	if _, err := f.GetRaw(t.Context(), b.CID(), nil); !errors.Is(err, why) {
+		t.Errorf("GetRaw: %v", err)
 	}
 }

@@ -164,9 +164,6 @@ func testPutTwice(t *testing.T, s dray.Store) {
 }
 
 func testReuse(t *testing.T, s dray.Store) {
-	if k, ok := s.(interface{ KeepsBytes() bool }); ok && k.KeepsBytes() {
-		return
-	}
 	for _, size := range sizes[1:] {
 		want := Block(11, size)
 		b, err := dray.NewBlock(want.CID(), bytes.Clone(want.Data()))
