@@ -12,8 +12,8 @@
 // it selects. A selection is a list of patterns over names, in the grammar of [ParsePattern].
 //
 // Files, what describes them and names inside them come from strangers. Every reader is bounded: in memory by a small
-// multiple of the header bytes that were really there, and in time linearly. What is wrong is a [*HeaderError] that says at
-// which byte.
+// multiple of the header bytes that were really there, and in time linearly. What is wrong is a [*HeaderError] that
+// says at which byte.
 //
 // # What it does not do
 //

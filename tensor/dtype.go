@@ -107,7 +107,8 @@ var safetensorsTypes = map[string]DType{
 
 // spellings are other names of the same types, in lower case.
 var spellings = map[string]string{
-	"float16": "F16", "half": "F16", "bfloat16": "BF16", "float32": "F32", "float": "F32", "float64": "F64", "double": "F64",
+	"float16": "F16", "half": "F16", "bfloat16": "BF16",
+	"float32": "F32", "float": "F32", "float64": "F64", "double": "F64",
 	"int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
 	"uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64",
 	"complex64": "C64", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Expr is an einsum expression such as "ij,jk->ik": what is computed from tensors whose axes are labelled by letters. It is
-// immutable.
+// Expr is an einsum expression such as "ij,jk->ik": what is computed from tensors whose axes are labelled by letters.
+// It is immutable.
 type Expr struct {
 	// Inputs are the labels of each input's axes, and Output those of the result's, as letters.
 	Inputs []string
@@ -30,9 +30,9 @@ func (e *ExprError) Error() string {
 
 const maxExpr = 4096 // bytes in an expression
 
-// ParseExpr reads an expression. Labels are the letters a to z and A to Z; spaces do not count; an input or the output without
-// labels is a scalar. Without "->" the output is, as numpy has it, the labels that occur once, in alphabetical order.
-// Ellipses are not supported. The error is an [*ExprError].
+// ParseExpr reads an expression. Labels are the letters a to z and A to Z; spaces do not count; an input or the
+// output without labels is a scalar. Without "->" the output is, as numpy has it, the labels that occur once, in
+// alphabetical order. Ellipses are not supported. The error is an [*ExprError].
 func ParseExpr(text string) (Expr, error) {
 	fail := func(at int, reason string, args ...any) (Expr, error) {
 		return Expr{}, border("parse einsum", &ExprError{Text: text, Offset: at, Reason: fmt.Sprintf(reason, args...)})
@@ -142,8 +142,8 @@ func (x Expr) Transpose() bool {
 	return slices.Equal(in, out)
 }
 
-// Shape returns the shape of the result for inputs of the given shapes. It fails when there are too few or many, when one has
-// another number of axes than labels, and when a label stands for different lengths.
+// Shape returns the shape of the result for inputs of the given shapes. It fails when there are too few or many, when
+// one has another number of axes than labels, and when a label stands for different lengths.
 func (x Expr) Shape(inputs ...[]int64) ([]int64, error) {
 	if len(inputs) != len(x.Inputs) {
 		return nil, border("einsum", fmt.Errorf("%v of %d inputs", x, len(inputs)))

@@ -154,11 +154,11 @@ func Detect(prefix []byte) Format {
 	return ""
 }
 
-// HeaderNeed says how many bytes at the beginning of a file of the given size its description needs, judging by the bytes
-// in prefix: so that a remote reader fetches the header and nothing else. When n is at most len(prefix), the first n bytes
-// are all that [Read] looks at. Otherwise fetch n bytes and ask again; n at least doubles where the header does not give
-// its own length. It returns [ErrNotTensors] when the file is none, [ErrScattered] for npz, and a [*HeaderError] when what
-// is there is wrong already. An empty prefix is allowed.
+// HeaderNeed says how many bytes at the beginning of a file of the given size its description needs, judging by the
+// bytes in prefix: so that a remote reader fetches the header and nothing else. When n is at most len(prefix), the
+// first n bytes are all that [Read] looks at. Otherwise fetch n bytes and ask again; n at least doubles where the
+// header does not give its own length. It returns [ErrNotTensors] when the file is none, [ErrScattered] for npz, and
+// a [*HeaderError] when what is there is wrong already. An empty prefix is allowed.
 func HeaderNeed(prefix []byte, size int64) (n int64, f Format, err error) {
 	const sniff = 16
 	if int64(len(prefix)) > size {

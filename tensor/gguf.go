@@ -51,7 +51,8 @@ type ggufReader struct {
 }
 
 func readGGUF(c *cursor) (*File, error) {
-	g := &ggufReader{cursor: c, file: &File{Format: GGUF, Size: c.size, Metadata: make(map[string]string)}, align: ggufAlign}
+	f := &File{Format: GGUF, Size: c.size, Metadata: make(map[string]string)}
+	g := &ggufReader{cursor: c, file: f, align: ggufAlign}
 	tensors, keys, err := g.preamble()
 	if err != nil {
 		return nil, err

@@ -13,8 +13,8 @@ type Pattern struct {
 	prog    []step
 }
 
-// A pattern is compiled to steps that are tried from a place in the program and a place in the name. Each such pair is tried
-// once, so a match takes time in proportion to their product and never more.
+// A pattern is compiled to steps that are tried from a place in the program and a place in the name. Each such pair
+// is tried once, so a match takes time in proportion to their product and never more.
 type step struct {
 	op   stepOp
 	r    rune     // stepRune
@@ -45,17 +45,18 @@ const (
 
 // ParsePattern compiles a pattern. It matches whole names, and its grammar is:
 //
-//   - any number of any characters, dots included
-//     ?        any one character
-//     [0-15]   a whole decimal number from 0 to 15: digits with no digit before or after. Lists are allowed: [0-3,8,12-15].
-//     Leading zeros do not count.
-//     [a-z_]   one character of the set; [!a-z] or [^a-z] one that is not in it. A bracket of nothing but digits, '-' and ','
-//     is never a set.
-//     {a,b*}   one of the alternatives, which are patterns, possibly empty; braces nest
-//     \x       the character x itself
+//	?        any one character
+//	*        any number of any characters, dots included
+//	[0-15]   a whole decimal number from 0 to 15: digits with no digit before or after. Leading zeros do not
+//	         count. Lists are allowed: [0-3,8,12-15].
+//	[a-z_]   one character of the set; [!a-z] or [^a-z] one that is not in it. A bracket of nothing but digits,
+//	         '-' and ',' is never a set.
+//	{a,b*}   one of the alternatives, which are patterns, possibly empty; braces nest
+//	\x       the character x itself
 //
-// Everything else stands for itself. So 'model.layers.[0-7].*' are the first eight layers, and '{model,lm_head}.*' the model
-// without adapters. The error wraps [ErrBadPattern] and names the character at fault, counted in bytes from 0.
+// Everything else stands for itself. So 'model.layers.[0-7].*' are the first eight layers, and '{model,lm_head}.*'
+// the model without adapters. The error wraps [ErrBadPattern] and names the character at fault, counted in bytes from
+// 0.
 func ParsePattern(text string) (*Pattern, error) {
 	if len(text) > maxPattern {
 		return nil, border("parse pattern", fmt.Errorf("%w: %d bytes, more than %d", ErrBadPattern, len(text), maxPattern))

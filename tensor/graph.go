@@ -43,8 +43,8 @@ func (e *CycleError) Error() string {
 // Is reports whether target is ErrCycle.
 func (e *CycleError) Is(target error) bool { return target == ErrCycle }
 
-// Add says that output needs inputs. Both become nodes if they are none yet; needs that are there already stay, and the same
-// one twice counts once. A cycle is reported by the methods that look at the whole.
+// Add says that output needs inputs. Both become nodes if they are none yet; needs that are there already stay, and
+// the same one twice counts once. A cycle is reported by the methods that look at the whole.
 func (g *Graph) Add(output string, inputs ...string) {
 	o := g.node(output)
 	for _, in := range inputs {
@@ -54,15 +54,16 @@ func (g *Graph) Add(output string, inputs ...string) {
 	}
 }
 
-// AddExpr is Add for a node that an einsum expression computes from its inputs. It fails, changing nothing, when the text is
-// no expression or has another number of inputs.
+// AddExpr is Add for a node that an einsum expression computes from its inputs. It fails, changing nothing, when the
+// text is no expression or has another number of inputs.
 func (g *Graph) AddExpr(output, text string, inputs ...string) error {
 	x, err := ParseExpr(text)
 	if err != nil {
 		return err
 	}
 	if len(x.Inputs) != len(inputs) {
-		return border("add to graph", fmt.Errorf("%s: %v has %d inputs, and there are %d", quoteShort(output), x, len(x.Inputs), len(inputs)))
+		err := fmt.Errorf("%s: %v has %d inputs, and there are %d", quoteShort(output), x, len(x.Inputs), len(inputs))
+		return border("add to graph", err)
 	}
 	g.Add(output, inputs...)
 	g.nodes[g.index[output]].expr = x
@@ -93,9 +94,9 @@ func (g *Graph) Expr(name string) (Expr, bool) {
 	return g.nodes[i].expr, true
 }
 
-// Order returns the nodes so that each comes after all that it needs: the order in which they can be computed, and in which
-// their parts are to be fetched. It takes time in proportion to nodes and needs. It returns a [*CycleError] when there is no
-// such order.
+// Order returns the nodes so that each comes after all that it needs: the order in which they can be computed, and in
+// which their parts are to be fetched. It takes time in proportion to nodes and needs. It returns a [*CycleError]
+// when there is no such order.
 func (g *Graph) Order() ([]string, error) {
 	order, err := g.order()
 	if err != nil {
@@ -149,8 +150,8 @@ func (g *Graph) order() ([]int, error) {
 	return order, nil
 }
 
-// Depths returns for each node the length of the longest chain of needs below it: 0 for a leaf. It takes time in proportion to
-// nodes and needs, and returns a [*CycleError] when there is a cycle.
+// Depths returns for each node the length of the longest chain of needs below it: 0 for a leaf. It takes time in
+// proportion to nodes and needs, and returns a [*CycleError] when there is a cycle.
 func (g *Graph) Depths() (map[string]int, error) {
 	order, err := g.order()
 	if err != nil {
@@ -167,10 +168,10 @@ func (g *Graph) Depths() (map[string]int, error) {
 	return out, nil
 }
 
-// Inherit returns how urgent each node of g is once every node has lent its urgency to what it needs: the most urgent of its
-// own and those of all that depend on it, however far. Own gives a node's own urgency; compare is negative when its first
-// argument is more urgent, as time.Time.Compare is for deadlines. It takes time in proportion to nodes and needs, and returns a
-// [*CycleError] when there is a cycle.
+// Inherit returns how urgent each node of g is once every node has lent its urgency to what it needs: the most urgent
+// of its own and those of all that depend on it, however far. Own gives a node's own urgency; compare is negative
+// when its first argument is more urgent, as time.Time.Compare is for deadlines. It takes time in proportion to nodes
+// and needs, and returns a [*CycleError] when there is a cycle.
 func Inherit[U any](g *Graph, own func(name string) U, compare func(a, b U) int) (map[string]U, error) {
 	u, _, err := inherit(g, own, compare)
 	if err != nil {
@@ -202,9 +203,9 @@ func inherit[U any](g *Graph, own func(name string) U, compare func(a, b U) int)
 	return u, order, nil
 }
 
-// Rank returns the nodes in the order in which to fetch them: by inherited urgency (see [Inherit]), and among equals so that
-// each comes after what it needs. Since what a node needs is at least as urgent as the node, every node comes after
-// all that it needs.
+// Rank returns the nodes in the order in which to fetch them: by inherited urgency (see [Inherit]), and among equals
+// so that each comes after what it needs. Since what a node needs is at least as urgent as the node, every node comes
+// after all that it needs.
 func Rank[U any](g *Graph, own func(name string) U, compare func(a, b U) int) ([]string, error) {
 	u, order, err := inherit(g, own, compare)
 	if err != nil {

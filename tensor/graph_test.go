@@ -160,8 +160,8 @@ func TestGraphSize(t *testing.T) {
 	}
 }
 
-// What a node needs is never less urgent than the node, comes before it, and is as urgent as the most urgent of those that
-// need it: no more.
+// What a node needs is never less urgent than the node, comes before it, and is as urgent as the most urgent of those
+// that need it: no more.
 func TestInherit(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 12))
 	for range 300 {

@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// TestIndependent has another implementation read what this package plans and write what it reads: testdata/safetensors.py.
-// Only the long tests need Python; the rest of the time, and where there is none, this package's own reader takes its
-// part.
+// TestIndependent has another implementation read what this package plans and write what it reads:
+// testdata/safetensors.py. Only the long tests need Python; the rest of the time, and where there is none, this
+// package's own reader takes its part.
 func TestIndependent(t *testing.T) {
 	run := func(mode, path string) string { return listHashes(t, path) }
 	if python, err := exec.LookPath("python3"); os.Getenv("DRAY_TEST") == "long" && err == nil {

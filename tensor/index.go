@@ -31,8 +31,8 @@ type IndexEntry struct {
 	Shard string
 }
 
-// ParseIndex reads an index. It returns a [*HeaderError], inside a [*dray.Error], when it is malformed: among others when a
-// name occurs twice, or a file is not named by a plain file name.
+// ParseIndex reads an index. It returns a [*HeaderError], inside a [*dray.Error], when it is malformed: among others
+// when a name occurs twice, or a file is not named by a plain file name.
 func ParseIndex(b []byte) (*Index, error) {
 	ix, err := parseIndex(b)
 	if err != nil {
@@ -164,8 +164,8 @@ type Model struct {
 	// Missing are the tensors that the index names and that their file, which is there, does not hold. Extra are those
 	// that a file holds and the index does not place there. Both are in natural order.
 	Missing, Extra []IndexEntry
-	// Bytes is the number of bytes of Tensors. It differs from the index's TotalSize when something is missing, or when the
-	// index counts otherwise.
+	// Bytes is the number of bytes of Tensors. It differs from the index's TotalSize when something is missing, or
+	// when the index counts otherwise.
 	Bytes int64
 }
 

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// An npy file is, in order: npyMagic, a byte each for the major and minor version, the length of the header (u16 in version
-// 1, u32 in 2 and 3), the header, the elements. The header is a Python dict of literals:
+// An npy file is, in order: npyMagic, a byte each for the major and minor version, the length of the header (u16 in
+// version 1, u32 in 2 and 3), the header, the elements. The header is a Python dict of literals:
 //
 //	{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
 //

@@ -10,8 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// An npz file is a zip file of npy files. It is read from its end: the end record gives the directory, the directory gives
-// the entries, and each entry begins with a header of its own before its data. Numbers are those of APPNOTE.TXT 6.3.9.
+// An npz file is a zip file of npy files. It is read from its end: the end record gives the directory, the directory
+// gives the entries, and each entry begins with a header of its own before its data. Numbers are those of APPNOTE.TXT
+// 6.3.9.
 
 const (
 	zipEnd         = 0x06054b50 // 4.3.16

@@ -19,8 +19,8 @@ const (
 	ByLayers OrderKind = "layers"
 )
 
-// Order returns the indexes of names in the order of use. It is a permutation: names that say nothing about their place come
-// between the layers and the final norm. It fails for a kind that it does not know.
+// Order returns the indexes of names in the order of use. It is a permutation: names that say nothing about their
+// place come between the layers and the final norm. It fails for a kind that it does not know.
 func Order(names []string, kind OrderKind) ([]int, error) {
 	order := make([]int, len(names))
 	for i := range order {

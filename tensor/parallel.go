@@ -30,8 +30,9 @@ const (
 	// Row modules are split along their inputs: output and down projections. Their results are summed over the ranks, so
 	// their biases are whole on every rank, and only one may add them.
 	Row
-	// Vocab modules are split along the vocabulary: embeddings and heads. If the vocabulary does not divide, each rank but
-	// the last ones has ceil(n / World) rows and the last ones have what is left; for every other kind that is an error.
+	// Vocab modules are split along the vocabulary: embeddings and heads. If the vocabulary does not divide, each
+	// rank but the last ones has ceil(n / World) rows and the last ones have what is left; for every other kind that
+	// is an error.
 	Vocab
 	// ByAxis modules are split along [TPRule.Axis], every parameter alike.
 	ByAxis
@@ -75,7 +76,8 @@ type TPTable struct {
 	patterns []*Pattern
 }
 
-// NewTPTable returns a table of the rules, of which the first that matches a tensor counts. It fails with [ErrBadPattern].
+// NewTPTable returns a table of the rules, of which the first that matches a tensor counts. It fails with
+// [ErrBadPattern].
 func NewTPTable(rules []TPRule) (*TPTable, error) {
 	t := &TPTable{rules: slices.Clone(rules)}
 	for _, r := range rules {
@@ -88,19 +90,22 @@ func NewTPTable(rules []TPRule) (*TPTable, error) {
 	return t, nil
 }
 
-// Slice returns how the tensor called name, of the given shape, is to be cut for this rank by the first rule of the table that
-// matches; without slices the rank needs all of it. Vectors that no rule matches are replicated. It returns
-// [ErrNoRule] for a matrix that no rule matches and [ErrUneven] when the axis does not divide, both naming the tensor.
+// Slice returns how the tensor called name, of the given shape, is to be cut for this rank by the first rule of the
+// table that matches; without slices the rank needs all of it. Vectors that no rule matches are replicated. It
+// returns [ErrNoRule] for a matrix that no rule matches and [ErrUneven] when the axis does not divide, both naming
+// the tensor.
 func (tp TP) Slice(name string, shape []int64, table *TPTable) ([]Slice, error) {
 	fail := func(err error, reason string, args ...any) ([]Slice, error) {
-		return nil, border("tensor-parallel", fmt.Errorf("tensor %s %v: %w: %s", quoteShort(name), shape, err, fmt.Sprintf(reason, args...)))
+		err = fmt.Errorf("tensor %s %v: %w: %s", quoteShort(name), shape, err, fmt.Sprintf(reason, args...))
+		return nil, border("tensor-parallel", err)
 	}
 	if tp.World < 1 || tp.Rank < 0 || tp.Rank >= tp.World {
 		return nil, border("tensor-parallel", fmt.Errorf("rank %d of %d ranks", tp.Rank, tp.World))
 	}
 	rule, param := table.find(name)
 	if rule == nil {
-		if matrix := len(slices.DeleteFunc(slices.Clone(shape), func(n int64) bool { return n == 1 })) > 1; matrix && tp.World > 1 {
+		long := slices.DeleteFunc(slices.Clone(shape), func(n int64) bool { return n == 1 })
+		if len(long) > 1 && tp.World > 1 {
 			return fail(ErrNoRule, "say along which axis, or that it is replicated")
 		}
 		return nil, nil
@@ -282,11 +287,11 @@ var architectures = map[string][]TPRule{
 	},
 }
 
-// TPRules returns the rules for an architecture, named as model_type in a model's configuration names it, or "gguf" for
-// files of that format. For the empty and for unknown names it returns those that hold for most, which cover everything that
-// is built like LLaMA. Rules of the user's come before them, and can be read with [ParseTPRule]. Matrices in which queries,
-// keys and values of different sizes are fused (phi3's qkv_proj) have no rule, because their parts depend on the
-// configuration. The caller may change the slice.
+// TPRules returns the rules for an architecture, named as model_type in a model's configuration names it, or "gguf"
+// for files of that format. For the empty and for unknown names it returns those that hold for most, which cover
+// everything that is built like LLaMA. Rules of the user's come before them, and can be read with [ParseTPRule].
+// Matrices in which queries, keys and values of different sizes are fused (phi3's qkv_proj) have no rule, because
+// their parts depend on the configuration. The caller may change the slice.
 func TPRules(architecture string) []TPRule {
 	return slices.Concat(architectures[architecture], linear)
 }

@@ -34,8 +34,8 @@ type Chunk struct {
 	First, Last bool
 }
 
-// Sections yields the stretches of the file in order. They cover it exactly, and no two tensors share one; tensors without
-// bytes have none. It allocates nothing.
+// Sections yields the stretches of the file in order. They cover it exactly, and no two tensors share one; tensors
+// without bytes have none. It allocates nothing.
 func (f *File) Sections() iter.Seq[Section] {
 	return func(yield func(Section) bool) {
 		at := int64(0)
@@ -68,9 +68,10 @@ func (f *File) Sections() iter.Seq[Section] {
 	}
 }
 
-// Chunks yields the leaves that the file is to be cut into: each section by itself, in pieces of maxLeaf bytes and a rest. So
-// equal tensors have equal leaves, whichever file they are in and wherever. The chunks cover the file exactly, depend on
-// nothing but the description and maxLeaf, and are made one at a time. It panics when maxLeaf is not positive.
+// Chunks yields the leaves that the file is to be cut into: each section by itself, in pieces of maxLeaf bytes and a
+// rest. So equal tensors have equal leaves, whichever file they are in and wherever. The chunks cover the file
+// exactly, depend on nothing but the description and maxLeaf, and are made one at a time. It panics when maxLeaf is
+// not positive.
 func (f *File) Chunks(maxLeaf int64) iter.Seq[Chunk] {
 	if maxLeaf <= 0 {
 		panic("tensor: leaves must have bytes")

@@ -36,8 +36,8 @@ func Suffix(n, size int64) (Range, bool) {
 	return Range{max(size-n, 0), size}, true
 }
 
-// Leaves returns the leaves of m that hold the bytes of r, from first up to and not including end. The part of r beyond the
-// content has no leaves.
+// Leaves returns the leaves of m that hold the bytes of r, from first up to and not including end. The part of r
+// beyond the content has no leaves.
 func Leaves(m *dray.Manifest, r Range) (first, end int) {
 	if r.End <= r.Begin || r.Begin >= m.Size() {
 		return 0, 0
@@ -45,15 +45,15 @@ func Leaves(m *dray.Manifest, r Range) (first, end int) {
 	return m.At(r.Begin), m.At(min(r.End, m.Size())-1) + 1
 }
 
-// RangeSet is a set of bytes of a file, kept as ranges that neither overlap nor touch. Memory follows the number of ranges,
-// not of bytes. The zero RangeSet is empty and ready for use. It is not safe for concurrent use.
+// RangeSet is a set of bytes of a file, kept as ranges that neither overlap nor touch. Memory follows the number of
+// ranges, not of bytes. The zero RangeSet is empty and ready for use. It is not safe for concurrent use.
 type RangeSet struct {
 	rs    []Range
 	bytes int64
 }
 
-// Add adds the bytes of r; a range without bytes, or one that begins before the file, changes nothing. It takes O(log n) for
-// n ranges when r touches the ones before it, as when a file grows in order, and else O(n).
+// Add adds the bytes of r; a range without bytes, or one that begins before the file, changes nothing. It takes O(log
+// n) for n ranges when r touches the ones before it, as when a file grows in order, and else O(n).
 func (s *RangeSet) Add(r Range) {
 	if r.End <= r.Begin || r.Begin < 0 {
 		return

@@ -28,9 +28,10 @@ type Runs struct {
 	stride []int64  // in elements, for the same axes
 }
 
-// Runs returns the bytes of the part of t that the slices select, at most one slice an axis. In the result, runs follow the
-// order of the elements in the file. It returns [ErrPacked] for a part of a compressed tensor, [ErrUnaligned] when a
-// boundary falls into a byte or block, and an error that says which slice does not fit the shape.
+// Runs returns the bytes of the part of t that the slices select, at most one slice an axis. In the result, runs
+// follow the order of the elements in the file. It returns [ErrPacked] for a part of a compressed tensor,
+// [ErrUnaligned] when a boundary falls into a byte or block, and an error that says which slice does not fit the
+// shape.
 func (t *Tensor) Runs(sl ...Slice) (Runs, error) {
 	fail := func(err error) (Runs, error) {
 		return Runs{}, border("slice", fmt.Errorf("tensor %s: %w", quoteShort(t.Name), err))
@@ -47,7 +48,7 @@ func (t *Tensor) Runs(sl ...Slice) (Runs, error) {
 		n, last := int64(0), int64(0)
 		for _, p := range s.Spans {
 			if p.Begin < last || p.End < p.Begin || p.End > t.Shape[s.Axis] {
-				return fail(fmt.Errorf("span [%d, %d) of axis %d, which has %d elements", p.Begin, p.End, s.Axis, t.Shape[s.Axis]))
+				return fail(fmt.Errorf("span [%d, %d) of axis %d in a shape %v", p.Begin, p.End, s.Axis, t.Shape))
 			}
 			n, last = n+p.End-p.Begin, p.End
 		}
@@ -63,7 +64,7 @@ func (t *Tensor) Runs(sl ...Slice) (Runs, error) {
 	case t.Packed:
 		return fail(ErrPacked)
 	case !t.DType.Known():
-		return fail(fmt.Errorf("the size of type %s is not known, so only the whole tensor can be had", quoteShort(t.DType.Name)))
+		return fail(fmt.Errorf("type %s is not known, so only the whole tensor can be had", quoteShort(t.DType.Name)))
 	}
 	lengths := slices.Clone(t.Shape)
 	if t.Fortran {
@@ -110,18 +111,19 @@ func coversAxis(spans []Span, n int64) bool {
 	return n == 0 || len(spans) == 1 && spans[0] == Span{0, n}
 }
 
-// checkUnits says whether all boundaries fall on whole bytes and blocks. It asks that of each axis by itself; offsets that
-// only add up to whole bytes are refused with the others.
+// checkUnits says whether all boundaries fall on whole bytes and blocks. It asks that of each axis by itself; offsets
+// that only add up to whole bytes are refused with the others.
 func (r *Runs) checkUnits() error {
 	unit := r.dtype.unit()
 	for a, spans := range r.spans {
 		if r.stride[a]%unit == 0 {
 			continue
 		}
+		inner := a == len(r.spans)-1
+		cut := func(n int64) bool { return n%unit*(r.stride[a]%unit)%unit != 0 }
 		for _, p := range spans {
-			// On outer axes every index in the span is a boundary.
-			single := p.End-p.Begin == 1 && a < len(r.spans)-1
-			if p.Begin%unit*(r.stride[a]%unit)%unit != 0 || !single && (a < len(r.spans)-1 || p.End%unit*(r.stride[a]%unit)%unit != 0) {
+			// On outer axes every index in the span is a boundary, and one of two neighbours is cut.
+			if cut(p.Begin) || inner && cut(p.End) || !inner && p.End-p.Begin > 1 {
 				return fmt.Errorf("%w: span [%d, %d) of axis %d, in a type of %d bits for %d elements", ErrUnaligned,
 					p.Begin, p.End, a, r.dtype.Bits, r.dtype.Elems)
 			}

@@ -9,13 +9,13 @@ import (
 // A safetensors file is, in order:
 //
 //	8 bytes    n, little-endian, at most 100,000,000
-//	n bytes    a JSON object, beginning with '{', padded with spaces: name → {"dtype", "shape", "data_offsets": [begin, end]},
-//	           and "__metadata__" → {string: string}
+//	n bytes    a JSON object, beginning with '{', padded with spaces: "__metadata__" → {string: string}, and
+//	           name → {"dtype": string, "shape": [numbers], "data_offsets": [begin, end]}
 //	the rest   the tensors; offsets count from its first byte, and the tensors cover it without gap or overlap
 //
-// https://github.com/huggingface/safetensors#format. Beyond the text, this reader does as the reference implementation
-// does: sizes must be shape × type, names must differ. Unlike it, it lets bytes follow the last tensor, and lets types pass
-// that it does not know.
+// https://github.com/huggingface/safetensors#format. Beyond the text, this reader does as the reference
+// implementation does: sizes must be shape × type, names must differ. Unlike it, it lets bytes follow the last
+// tensor, and lets types pass that it does not know.
 
 const metadataKey = "__metadata__"
 

@@ -140,6 +140,15 @@ func TestSafetensorsFaults(t *testing.T) {
 	}
 }
 
+func TestFaultText(t *testing.T) {
+	b := st(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}`, 4)
+	_, err := Read(bytes.NewReader(b), int64(len(b)))
+	want := `read tensor header: safetensors: byte 55: tensor "a": 4 bytes of data, and shape × type makes 8`
+	if err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+}
+
 // No prefix of a file is taken for a file, and none makes the reader fall over.
 func TestSafetensorsTruncated(t *testing.T) {
 	b := st(`{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}`, 2)

@@ -173,8 +173,8 @@ func (s *scanner) hex(i int) rune {
 	return rune(n)
 }
 
-// passString passes over a string, checks its escapes, and returns the bounds of what is between the quotes and whether it
-// has no escapes.
+// passString passes over a string, checks its escapes, and returns the bounds of what is between the quotes and
+// whether it has no escapes.
 func (s *scanner) passString() (from, to int, plain bool, err error) {
 	if err := s.expect('"', "at the start of a string"); err != nil {
 		return 0, 0, false, err

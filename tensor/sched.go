@@ -51,10 +51,10 @@ const (
 	// SJF serves the shortest job first, where every job shrinks by Aging bytes for each second that it waits. As all
 	// shrink alike, what arrives Size/Aging after a job is served after it.
 	SJF Policy = "sjf"
-	// WFQ shares the work between flows by weight (start-time fair queueing): each job starts, in virtual time, when its
-	// flow's job before it ends or when it arrives, whichever is later, and lasts size / weight; the job that starts
-	// first is next. Virtual time is the start of the last job served. While two flows have jobs, the work done for them, by
-	// weight, differs by at most one job of each.
+	// WFQ shares the work between flows by weight (start-time fair queueing): each job starts, in virtual time, when
+	// its flow's job before it ends or when it arrives, whichever is later, and lasts size / weight; the job that
+	// starts first is next. Virtual time is the start of the last job served. While two flows have jobs, the work
+	// done for them, by weight, differs by at most one job of each.
 	WFQ Policy = "wfq"
 	// MLFQ keeps each flow at a level: the highest level with jobs is served, flows of one level in turn, and a flow that
 	// has used the allotment of its level goes down one. Every Boost all flows are back at the top.
@@ -73,8 +73,8 @@ type SchedulerConfig struct {
 	Aging int64
 	// Levels is the number of levels of MLFQ, at most 16. If zero, 4.
 	Levels int
-	// Allotment is how many bytes a flow may use at the top level of MLFQ; each level below has twice that of the one above. If
-	// zero, 4 MiB.
+	// Allotment is how many bytes a flow may use at the top level of MLFQ; each level below has twice that of the one
+	// above. If zero, 4 MiB.
 	Allotment int64
 	// Boost is how often all flows of MLFQ return to the top. If zero, 10 seconds.
 	Boost time.Duration

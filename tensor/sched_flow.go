@@ -47,8 +47,8 @@ func (f *flow) remove(w *waiting) {
 	f.n--
 }
 
-// fairQueue is the policy WFQ: start-time fair queueing (Goyal, Vin, Cheng 1996). Only the first job of each flow has a start;
-// so a job that is removed costs its flow nothing.
+// fairQueue is the policy WFQ: start-time fair queueing (Goyal, Vin, Cheng 1996). Only the first job of each flow has
+// a start; so a job that is removed costs its flow nothing.
 type fairQueue struct {
 	config SchedulerConfig
 	jobs   map[uint64]*waiting
@@ -197,7 +197,9 @@ type feedback struct {
 }
 
 func newFeedback(c SchedulerConfig) *feedback {
-	return &feedback{config: c, jobs: make(map[uint64]*waiting), flows: make(map[uint64]*flow), levels: make([][]*flow, c.Levels)}
+	return &feedback{
+		config: c, jobs: make(map[uint64]*waiting), flows: make(map[uint64]*flow), levels: make([][]*flow, c.Levels),
+	}
 }
 
 func (q *feedback) Len() int { return len(q.jobs) }

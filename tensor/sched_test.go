@@ -24,8 +24,8 @@ func scheduler(t testing.TB, p Policy, c SchedulerConfig) Scheduler {
 	return s
 }
 
-// naive is what a policy means, by looking at everything each time: scores are worked out anew at every Pop, with the time of
-// then.
+// naive is what a policy means, by looking at everything each time: scores are worked out anew at every Pop, with the
+// time of then.
 type naive struct {
 	policy Policy
 	c      SchedulerConfig
@@ -231,11 +231,12 @@ func TestSchedulersAgainstModels(t *testing.T) {
 	}
 }
 
-// A job is served before long though others, ever so urgent, keep arriving: two for each one served. Under the policies with
-// flows, its flow has used up its share before, and under MLFQ every other job is of a fresh flow at the top.
+// A job is served before long though others, ever so urgent, keep arriving: two for each one served. Under the
+// policies with flows, its flow has used up its share before, and under MLFQ every other job is of a fresh flow at
+// the top.
 func TestNoStarvation(t *testing.T) {
-	// How many others may go first: by patience, by size over aging, by the debt over the rate of the others, by the boost; and
-	// in all cases as many again, which had arrived by then.
+	// How many others may go first: by patience, by size over aging, by the debt over the rate of the others, by the
+	// boost; and in all cases as many again, which had arrived by then.
 	bound := map[Policy]int{FIFO: 0, EDF: 410, SJF: 410, WFQ: 1700, MLFQ: 410}
 	for _, p := range policies {
 		s := scheduler(t, p, SchedulerConfig{Patience: 10 * time.Second, Aging: 10, Allotment: 20, Boost: 10 * time.Second, Levels: 4})
@@ -272,8 +273,8 @@ func TestNoStarvation(t *testing.T) {
 	}
 }
 
-// Among all orders of jobs that are there from the start, EDF's has the least greatest lateness, and misses no deadline if
-// any order misses none (Jackson's rule).
+// Among all orders of jobs that are there from the start, EDF's has the least greatest lateness, and misses no
+// deadline if any order misses none (Jackson's rule).
 func TestEDFOptimal(t *testing.T) {
 	rng := rand.New(rand.NewPCG(17, 18))
 	feasible := 0
@@ -477,8 +478,8 @@ func panics(f func()) (did bool) {
 	return false
 }
 
-// A valve's load is what was taken and not given, never beyond the mark; it turns only at its marks; and nothing done to one
-// valve is seen by another.
+// A valve's load is what was taken and not given, never beyond the mark; it turns only at its marks; and nothing done
+// to one valve is seen by another.
 func TestValveProperties(t *testing.T) {
 	rng := rand.New(rand.NewPCG(21, 22))
 	for range 100 {

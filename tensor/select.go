@@ -32,9 +32,9 @@ func (e *NoMatchError) Error() string {
 // Is reports whether target is dray.ErrNotFound.
 func (e *NoMatchError) Is(target error) bool { return target == dray.ErrNotFound }
 
-// Select returns the indexes of the names that at least one pattern matches, each once and in the order of names. No patterns
-// select everything. It returns an error wrapping [ErrBadPattern], or a [*NoMatchError] for the first pattern that
-// matches nothing: a typing error must not pass for an empty selection.
+// Select returns the indexes of the names that at least one pattern matches, each once and in the order of names. No
+// patterns select everything. It returns an error wrapping [ErrBadPattern], or a [*NoMatchError] for the first
+// pattern that matches nothing: a typing error must not pass for an empty selection.
 func Select(names, patterns []string) ([]int, error) {
 	picked := make([]bool, len(names))
 	for _, text := range patterns {

@@ -15,8 +15,8 @@ type Marks struct {
 	Resume Load
 	// Pause closes a valve when either value of the load is at or above it. If a value is zero, 64 MiB and 48.
 	Pause Load
-	// Refuse is what no load goes beyond, in either value, except for a single piece larger than that. If a value is zero,
-	// 96 MiB and 64. Between Pause and Refuse there is room for what was on its way when the valve closed.
+	// Refuse is what no load goes beyond, in either value, except for a single piece larger than that. If a value is
+	// zero, 96 MiB and 64. Between Pause and Refuse there is room for what was on its way when the valve closed.
 	Refuse Load
 }
 
@@ -44,9 +44,9 @@ func (m Marks) check() error {
 	return nil
 }
 
-// Valve says whether more work may be begun, from how much is under way, with a gap between closing and opening so that it
-// does not flutter around one mark. Every direction has a valve of its own: what one side sends must never release
-// what it receives. A Valve is not safe for concurrent use.
+// Valve says whether more work may be begun, from how much is under way, with a gap between closing and opening so
+// that it does not flutter around one mark. Every direction has a valve of its own: what one side sends must never
+// release what it receives. A Valve is not safe for concurrent use.
 type Valve struct {
 	marks  Marks
 	load   Load
@@ -68,9 +68,9 @@ func (v *Valve) Open() bool { return !v.paused }
 // Load returns what is under way.
 func (v *Valve) Load() Load { return v.load }
 
-// Take counts a piece of n bytes as under way, and reports true; or reports false and counts nothing, when that would go beyond
-// the mark Refuse. It may be called while the valve is closed, for work that cannot be called back. A first piece is never
-// refused, so that one of any size gets through. It panics when n is negative.
+// Take counts a piece of n bytes as under way, and reports true; or reports false and counts nothing, when that would
+// go beyond the mark Refuse. It may be called while the valve is closed, for work that cannot be called back. A first
+// piece is never refused, so that one of any size gets through. It panics when n is negative.
 func (v *Valve) Take(n int64) bool {
 	if n < 0 {
 		panic("tensor: a piece of negative size")
@@ -84,8 +84,8 @@ func (v *Valve) Take(n int64) bool {
 	return true
 }
 
-// Give says that a piece of n bytes, counted by Take, is done or given up. It panics when that is more than was taken, because
-// then pieces are counted in two places.
+// Give says that a piece of n bytes, counted by Take, is done or given up. It panics when that is more than was
+// taken, because then pieces are counted in two places.
 func (v *Valve) Give(n int64) {
 	if n < 0 || n > v.load.Bytes || v.load.Count < 1 || v.load.Count == 1 && n != v.load.Bytes {
 		panic(fmt.Sprintf("tensor: %d bytes given back of %+v", n, v.load))

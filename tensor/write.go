@@ -83,7 +83,8 @@ func AppendHeader(dst []byte, entries []Entry, metadata map[string]string) (head
 	}
 	n := len(b) - from - 8
 	if n > MaxHeader || len(entries) > MaxTensors {
-		return nil, 0, border("write tensor header", fmt.Errorf("%w: %d tensors make a header of %d bytes", dray.ErrTooBig, len(entries), n))
+		err := fmt.Errorf("%w: %d tensors make a header of %d bytes", dray.ErrTooBig, len(entries), n)
+		return nil, 0, border("write tensor header", err)
 	}
 	binary.LittleEndian.PutUint64(b[from:], uint64(n))
 	return b, data, nil
@@ -140,10 +141,10 @@ type Subset struct {
 	Parts []Part
 }
 
-// NewSubset plans a safetensors file that holds the pieces. They keep their order if that leaves every tensor on a multiple
-// of its element size, which loaders that map the file rely on; otherwise wider types come first, as the reference
-// implementation writes them. It fails for tensors that are compressed, stored in Fortran order, or of a type that safetensors
-// does not have, and for slices that [Tensor.Runs] refuses.
+// NewSubset plans a safetensors file that holds the pieces. They keep their order if that leaves every tensor on a
+// multiple of its element size, which loaders that map the file rely on; otherwise wider types come first, as the
+// reference implementation writes them. It fails for tensors that are compressed, stored in Fortran order, or of a
+// type that safetensors does not have, and for slices that [Tensor.Runs] refuses.
 func NewSubset(pieces []Piece, metadata map[string]string) (*Subset, error) {
 	parts := make([]Part, len(pieces))
 	entries := make([]Entry, len(pieces))
