@@ -18,6 +18,8 @@ type FS interface {
 	Rename(oldName, newName string) error
 	// Remove deletes a file.
 	Remove(name string) error
+	// List returns the names in a directory, sorted.
+	List(dir string) ([]string, error)
 	// SyncDir makes the names in a directory survive the loss of power.
 	SyncDir(name string) error
 	// Free returns the bytes that may still be written below dir, or -1 if that is not known.
@@ -78,6 +80,15 @@ func (osFS) Open(name string, flag int, perm os.FileMode) (File, error) {
 
 func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
 func (osFS) Remove(name string) error             { return os.Remove(name) }
+
+func (osFS) List(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}
 
 func (osFS) SyncDir(name string) error {
 	d, err := os.Open(name)

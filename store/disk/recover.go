@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -153,12 +152,12 @@ func (s *Store) recoverUnsynced(ctx context.Context) error {
 
 // recoverSegments scans what was appended after the last commit, and goes on appending behind it.
 func (s *Store) recoverSegments() error {
-	names, err := os.ReadDir(filepath.Join(s.cfg.Dir, "segments"))
+	names, err := s.cfg.FS.List(filepath.Join(s.cfg.Dir, "segments"))
 	if err != nil {
 		return err
 	}
-	for _, de := range names {
-		id, ok := segmentNumber(de.Name())
+	for _, name := range names {
+		id, ok := segmentNumber(name)
 		if !ok {
 			continue
 		}
