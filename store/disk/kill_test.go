@@ -32,7 +32,7 @@ import (
 //	s          synced
 const killEnv = "DRAY_TEST_KILLED"
 
-const killLeaves, killLeafSize = 24, 30_000
+const killLeaves, killLeafSize = 16, 9_000
 
 // init makes the test binary the worker before any test begins.
 func init() {
@@ -48,7 +48,7 @@ func init() {
 
 func killConfig(dir string) Config {
 	return Config{
-		Dir: filepath.Join(dir, "home"), SegmentSize: 400 << 10, SyncBytes: 700 << 10, SyncInterval: 20 * time.Millisecond,
+		Dir: filepath.Join(dir, "home"), SegmentSize: 150 << 10, SyncBytes: 200 << 10, SyncInterval: 20 * time.Millisecond,
 	}
 }
 
@@ -118,7 +118,7 @@ func (w *worker) step(ctx context.Context) error {
 }
 
 func killSize(id uint64) int {
-	return []int{40, 100, 9000, 17_000, 60_000, 200_000}[id%6]
+	return []int{40, 100, 9000, 17_000, 20_000, 50_000}[id%6]
 }
 
 func (w *worker) putOne(ctx context.Context, id uint64) error {
