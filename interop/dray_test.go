@@ -38,17 +38,6 @@ type drayPeer struct {
 	host *p2p.Host
 }
 
-// fileStore lets the disk store be used through the root interfaces.
-type fileStore struct{ *disk.Store }
-
-func (s fileStore) Grow(ctx context.Context, path string, size int64) (dray.Growing, error) {
-	return s.Store.Grow(ctx, path, size)
-}
-
-func (s fileStore) Reference(ctx context.Context, path string) (dray.Reference, error) {
-	return s.Store.Reference(ctx, path)
-}
-
 // newDray returns a Dray peer that listens at listen.
 func newDray(t testing.TB, listen string) *drayPeer {
 	t.Helper()
@@ -60,7 +49,7 @@ func newDray(t testing.TB, listen string) *drayPeer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := node.New(node.Config{Store: fileStore{st}, Network: h})
+	n, err := node.New(node.Config{Store: st.Files(), Network: h})
 	if err != nil {
 		t.Fatal(err)
 	}

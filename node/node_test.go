@@ -10,23 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"dray"
 	"dray/store/disk"
 	"dray/transport"
 	"dray/transport/p2p"
 	"dray/unixfs"
 )
-
-// fileStore lets the disk store be used through the root interfaces.
-type fileStore struct{ *disk.Store }
-
-func (s fileStore) Grow(ctx context.Context, path string, size int64) (dray.Growing, error) {
-	return s.Store.Grow(ctx, path, size)
-}
-
-func (s fileStore) Reference(ctx context.Context, path string) (dray.Reference, error) {
-	return s.Store.Reference(ctx, path)
-}
 
 func testNode(t testing.TB, net transport.Network) *Node {
 	t.Helper()
@@ -34,7 +22,7 @@ func testNode(t testing.TB, net transport.Network) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := New(Config{Store: fileStore{ds}, Network: net})
+	n, err := New(Config{Store: ds.Files(), Network: net})
 	if err != nil {
 		t.Fatal(err)
 	}

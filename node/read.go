@@ -11,7 +11,10 @@ import (
 	"dray/unixfs"
 )
 
-const readAhead = 32 << 20 // bytes that a reader's session asks for beyond the place where it reads
+const (
+	readAhead = 32 << 20 // bytes that a reader's session asks for beyond the place where it reads
+	hintsKept = 8192     // blocks asked for ahead that are remembered; the oldest are withdrawn, which does nothing if they came
+)
 
 // File reads a file under a root while it arrives. Read, Seek and ReadAt are those of [unixfs.Reader].
 type File struct {
@@ -42,8 +45,9 @@ var _ io.ReadSeekCloser = (*File)(nil)
 // ahead wants blocks before somebody waits for them, so that they are in the store when their turn comes. Owned by loop
 // beyond its construction.
 type ahead struct {
-	s    *Session
-	want map[cid.Cid]struct{}
+	s     *Session
+	want  map[cid.Cid]struct{}
+	order []cid.Cid // oldest first
 }
 
 // hint is called by the reader with the blocks that come next.
@@ -65,8 +69,14 @@ func (a *ahead) hint(cids []cid.Cid) {
 		for _, c := range missing {
 			if _, twice := a.want[c]; !twice {
 				a.want[c] = struct{}{}
+				a.order = append(a.order, c)
 				n.engine.Want(n.now(), a.s.id, c, exchange.WantOptions{})
 			}
+		}
+		for len(a.order) > hintsKept {
+			n.engine.Cancel(n.now(), a.s.id, a.order[0])
+			delete(a.want, a.order[0])
+			a.order = a.order[1:]
 		}
 	})
 }
@@ -77,7 +87,7 @@ func (a *ahead) close() {
 		for c := range a.want {
 			n.engine.Cancel(n.now(), a.s.id, c) // does nothing for what has come
 		}
-		a.want = nil
+		a.want, a.order = nil, nil
 	})
 }
 

@@ -42,13 +42,13 @@ func TestResume(t *testing.T) {
 					t.Fatal(err)
 				}
 				net := host()
-				n, err := New(Config{Store: fileStore{ds}, Network: net})
+				n, err := New(Config{Store: ds.Files(), Network: net})
 				if err != nil {
 					t.Fatal(err)
 				}
 				ctx, cancel := context.WithCancel(ctx)
 				var enough atomic.Bool
-				counted := &cancelAfter{Store: fileStore{ds}, left: 6 << 20, cancel: func() { enough.Store(true); cancel() }}
+				counted := &cancelAfter{Store: ds.Files(), left: 6 << 20, cancel: func() { enough.Store(true); cancel() }}
 				if attempt < 3 {
 					n.Close()
 					if n, err = New(Config{Store: counted, Network: net}); err != nil {

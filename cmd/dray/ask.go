@@ -46,7 +46,7 @@ func (h *house) reach(peers []transport.Peer) (n *node.Node, offline bool, done 
 	if h.net == nil {
 		return h.node, true, func() {}, nil
 	}
-	n, err = node.New(node.Config{Store: fileStore{h.store}, Log: h.env.log()})
+	n, err = node.New(node.Config{Store: h.store.Files(), Log: h.env.log()})
 	if err != nil {
 		return nil, true, nil, err
 	}

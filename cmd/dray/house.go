@@ -34,17 +34,6 @@ type access struct {
 	listen []string
 }
 
-// fileStore lets the disk store be used through the root interfaces.
-type fileStore struct{ *disk.Store }
-
-func (s fileStore) Grow(ctx context.Context, path string, size int64) (dray.Growing, error) {
-	return s.Store.Grow(ctx, path, size)
-}
-
-func (s fileStore) Reference(ctx context.Context, path string) (dray.Reference, error) {
-	return s.Store.Reference(ctx, path)
-}
-
 const (
 	homeBusyFor  = 3 * time.Second // another command may be about to end
 	homeBusyStep = 50 * time.Millisecond
@@ -107,7 +96,7 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 		}
 		return nil, err
 	}
-	cfg := node.Config{Store: fileStore{h.store}, Log: e.log()}
+	cfg := node.Config{Store: h.store.Files(), Log: e.log()}
 	if a.network {
 		if h.net, err = h.connect(a.listen); err != nil {
 			return nil, err
