@@ -262,15 +262,15 @@ func (s *Store) recordTaken(segments map[uint64]int64, synced []uint64) error {
 	leaves := make(map[uint64]int64)
 	var err error
 	small := false
+	for i := range s.committing.places { // deleted ones too: they are in the journal, and must not be read from it again
+		small = small || s.committing.places[i].kind == inIndex
+	}
 	s.committing.each(func(mh string, p *place) {
 		if err == nil {
 			err = e.add(mh, p)
 		}
-		switch p.kind {
-		case inFile:
+		if p.kind == inFile {
 			leaves[p.id]++
-		case inIndex:
-			small = true
 		}
 	})
 	for n, end := range segments {

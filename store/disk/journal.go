@@ -14,7 +14,8 @@ import (
 // journal keeps small blocks with the kernel until the next commit has put them into the index, so that they survive the
 // end of the process. There are two files: while a commit empties one, the other is appended to. Each begins with the
 // number of its filling; the index records the first number that still counts, so that an emptied file which a power cut
-// brings back is not read again.
+// brings back is not read again. The number is in the checksum of each record too: records of an earlier filling, behind
+// those of a later one, do not count.
 type journal struct {
 	mu    sync.Mutex // also held while what was appended enters the pending set
 	files [2]File
@@ -37,7 +38,7 @@ func (j *journal) appendLocked(mh string, data []byte) error {
 	if j.ends[j.cur] == 0 {
 		j.buf = binary.LittleEndian.AppendUint64(j.buf, j.seq)
 	}
-	j.buf = append(appendHeader(j.buf, mh, data), data...)
+	j.buf = append(appendHeader(j.buf, mh, data, uint32(j.seq)), data...)
 	if err := writeAt(j.files[j.cur], j.buf, j.ends[j.cur]); err != nil {
 		return err
 	}
@@ -71,11 +72,11 @@ func (j *journal) empty() error {
 	return j.files[i].Truncate(0)
 }
 
-// openJournal opens both files and hands use the records that count.
-func (s *Store) openJournal(use func(record) error) error {
+// openJournal opens both files and hands use the records that count. It reports whether there was anything in them.
+func (s *Store) openJournal(use func(record) error) (found bool, err error) {
 	j := &s.journal
 	var valid uint64
-	_, err := lookup(s.db, []byte{keyJournal}, func(v []byte) error {
+	_, err = lookup(s.db, []byte{keyJournal}, func(v []byte) error {
 		if len(v) != 8 {
 			return errIndex
 		}
@@ -83,29 +84,30 @@ func (s *Store) openJournal(use func(record) error) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	j.seq = valid
 	for i := range j.files {
 		f, err := s.cfg.FS.Open(s.journalPath(i), os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
-			return err
+			return false, err
 		}
 		j.files[i] = f
 		var head [journalHead]byte
 		if err := readFull(f, head[:], 0); err != nil {
 			continue // empty
 		}
+		found = true
 		seq := binary.LittleEndian.Uint64(head[:])
 		j.seq = max(j.seq, seq)
 		if seq < valid {
 			continue
 		}
-		if _, err := scan(f, journalHead, use); err != nil {
-			return err
+		if _, err := scan(f, journalHead, uint32(seq), use); err != nil {
+			return false, err
 		}
 	}
-	return nil
+	return found, nil
 }
 
 // clear empties both files.

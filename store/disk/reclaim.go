@@ -3,6 +3,8 @@ package disk
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -63,8 +65,16 @@ func (s *Store) reclaimSegment(n uint64, live int64) error {
 			return err
 		}
 	}
+	// That nothing lives here must be on the disk before the segment is gone, and that it is gone before its record is:
+	// a segment without a record is scanned from its start, and what was deleted would be back.
+	if err := s.syncIndex(); err != nil {
+		return err
+	}
 	s.files.remove(n | segmentBit)
 	if err := s.cfg.FS.Remove(s.segmentPath(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := s.cfg.FS.SyncDir(filepath.Dir(s.segmentPath(n))); err != nil {
 		return err
 	}
 	e := s.begin()
@@ -76,6 +86,18 @@ func (s *Store) reclaimSegment(n uint64, live int64) error {
 	return e.finish()
 }
 
+// moved makes p findable in place of from, unless the block was deleted meanwhile.
+func (s *Store) moved(mh string, p place, from *place) bool {
+	s.indexMu.Lock()
+	defer s.indexMu.Unlock()
+	places, err := s.find(nil, mh)
+	if err != nil || !slices.ContainsFunc(places, func(q place) bool { return q.at(from) }) {
+		return false
+	}
+	s.addPending(mh, p)
+	return true
+}
+
 // moveLive copies the live blocks of a segment to the active one, syncs them, and only then drops the old places.
 func (s *Store) moveLive(n uint64) error {
 	f, err := s.acquireSegment(n)
@@ -84,7 +106,7 @@ func (s *Store) moveLive(n uint64) error {
 	}
 	defer s.files.release(f)
 	var moved []string
-	_, err = scan(f.file, 0, func(r record) error {
+	_, err = scan(f.file, 0, 0, func(r record) error {
 		places, err := s.find(nil, r.mh)
 		if err != nil {
 			return err
@@ -95,9 +117,10 @@ func (s *Store) moveLive(n uint64) error {
 				if err != nil {
 					return err
 				}
-				s.addPending(r.mh, p)
+				if s.moved(r.mh, p, &places[i]) {
+					moved = append(moved, r.mh)
+				}
 				s.landed(fl)
-				moved = append(moved, r.mh)
 			}
 		}
 		return nil
@@ -116,8 +139,5 @@ func (s *Store) moveLive(n uint64) error {
 			return err
 		}
 	}
-	if err := e.finish(); err != nil {
-		return err
-	}
-	return s.syncIndex()
+	return e.finish()
 }

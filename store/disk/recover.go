@@ -62,11 +62,17 @@ func (s *Store) recover() error {
 	if err := s.recoverSegments(); err != nil {
 		return err
 	}
-	if err := s.openJournal(func(r record) error { return s.recoverRecord(r, 0, false) }); err != nil {
+	found, err := s.openJournal(func(r record) error { return s.recoverRecord(r, 0, false) })
+	if err != nil {
 		return err
 	}
 	if err := s.commit(); err != nil {
 		return err
+	}
+	if found {
+		if err := s.retireJournal(); err != nil {
+			return err
+		}
 	}
 	return s.journal.clear()
 }
@@ -165,7 +171,7 @@ func (s *Store) recoverSegments() error {
 		if err != nil {
 			return err
 		}
-		end, err := scan(f.file, s.segs.count[id].synced, func(r record) error { return s.recoverRecord(r, id, true) })
+		end, err := scan(f.file, s.segs.count[id].synced, 0, func(r record) error { return s.recoverRecord(r, id, true) })
 		if err != nil {
 			s.files.release(f)
 			return err
@@ -177,7 +183,14 @@ func (s *Store) recoverSegments() error {
 			s.segs.active, s.segs.number, s.segs.end = f, id, end
 			s.files.pin(f, 1)
 			// What stands beyond the last sound header must not be taken for a record once others are before it.
-			if err := f.file.Truncate(end); err != nil {
+			// A power cut could bring it back.
+			now, err := f.file.Identity()
+			if err == nil && now.Size != end {
+				if err = f.file.Truncate(end); err == nil {
+					err = f.file.Sync()
+				}
+			}
+			if err != nil {
 				s.files.release(f)
 				return err
 			}
@@ -185,6 +198,20 @@ func (s *Store) recoverSegments() error {
 		s.files.release(f)
 	}
 	return nil
+}
+
+// retireJournal notes that what was found in the journal does not count any more, before it is emptied: a power cut could
+// bring it back, and with it what is deleted from now on.
+func (s *Store) retireJournal() error {
+	e := s.begin()
+	if err := s.journal.record(e.batch); err != nil {
+		e.abandon()
+		return err
+	}
+	if err := e.finish(); err != nil {
+		return err
+	}
+	return s.syncIndex()
 }
 
 // recoverRecord makes a record pending unless the index knows the block.

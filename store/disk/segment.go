@@ -13,7 +13,7 @@ import (
 
 // A record, in segments and in the journal, is a header, the block's multihash and the block. The header is, least
 // significant byte first: magic (4), length of the multihash (4), length of the block (4), CRC-32C of the block (4),
-// CRC-32C of what comes before and of the multihash (4). A header that checks out tells where the next record is even if
+// CRC-32C of what comes before and of the multihash (4), which in a journal begins from the filling's number. A header that checks out tells where the next record is even if
 // the block itself is torn.
 const (
 	recordMagic = 0x79617264 // "dray"
@@ -23,7 +23,7 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // appendHeader appends a record's header and multihash.
-func appendHeader(dst []byte, mh string, data []byte) []byte {
+func appendHeader(dst []byte, mh string, data []byte, seed uint32) []byte {
 	n := len(dst)
 	dst = binary.LittleEndian.AppendUint32(dst, recordMagic)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(mh)))
@@ -31,12 +31,12 @@ func appendHeader(dst []byte, mh string, data []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(data, castagnoli))
 	dst = binary.LittleEndian.AppendUint32(dst, 0)
 	dst = append(dst, mh...)
-	binary.LittleEndian.PutUint32(dst[n+16:], headerSum(dst[n:n+16], dst[n+headerSize:]))
+	binary.LittleEndian.PutUint32(dst[n+16:], headerSum(seed, dst[n:n+16], dst[n+headerSize:]))
 	return dst
 }
 
-func headerSum(fields, mh []byte) uint32 {
-	return crc32.Update(crc32.Checksum(fields, castagnoli), castagnoli, mh)
+func headerSum(seed uint32, fields, mh []byte) uint32 {
+	return crc32.Update(crc32.Update(seed, castagnoli, fields), castagnoli, mh)
 }
 
 // record is one that was found by scan.
@@ -49,7 +49,7 @@ type record struct {
 
 // scan reads the records of f from off on and calls use for each whole one. It returns where the last record with a sound
 // header ends. A record whose block is torn is passed over.
-func scan(f File, off int64, use func(record) error) (end int64, err error) {
+func scan(f File, off int64, seed uint32, use func(record) error) (end int64, err error) {
 	var head [headerSize + maxKey]byte
 	var buf []byte
 	for {
@@ -65,7 +65,7 @@ func scan(f File, off int64, use func(record) error) (end int64, err error) {
 			return off, nil
 		}
 		mh := head[headerSize : headerSize+mhLen]
-		if headerSum(head[:16], mh) != binary.LittleEndian.Uint32(head[16:]) {
+		if headerSum(seed, head[:16], mh) != binary.LittleEndian.Uint32(head[16:]) {
 			return off, nil
 		}
 		r := record{mh: string(mh), off: off + int64(headerSize+mhLen), size: size}
@@ -120,7 +120,7 @@ func (s *Store) segmentPath(n uint64) string {
 // pending set.
 func (s *Store) appendSegment(mh string, data []byte) (place, flight, error) {
 	var room [headerSize + maxKey]byte
-	head := appendHeader(room[:0], mh, data)
+	head := appendHeader(room[:0], mh, data, 0)
 	total := int64(len(head) + len(data))
 
 	g := &s.segs
