@@ -23,7 +23,7 @@ type lossyFS struct {
 	free  int64 // -1 if not known
 
 	ops   int
-	watch func(op int) error // called before each operation with mu held; nil is allowed
+	watch func(n int, op string) error // called before the nth operation with mu held; nil is allowed
 }
 
 // nameChange says that name means node from now on, and old, if not empty, nothing any more.
@@ -56,11 +56,11 @@ func newLossyFS() *lossyFS {
 }
 
 // enter locks fs for one operation.
-func (fs *lossyFS) enter() error {
+func (fs *lossyFS) enter(op string) error {
 	fs.mu.Lock()
 	fs.ops++
 	if fs.watch != nil {
-		return fs.watch(fs.ops)
+		return fs.watch(fs.ops, op)
 	}
 	return nil
 }
@@ -179,7 +179,11 @@ func (fs *lossyFS) content(name string) ([]byte, bool) {
 }
 
 func (fs *lossyFS) Open(name string, flag int, _ os.FileMode) (File, error) {
-	err := fs.enter()
+	op := "open"
+	if flag&os.O_CREATE != 0 {
+		op = "create"
+	}
+	err := fs.enter(op)
 	defer fs.mu.Unlock()
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
@@ -202,7 +206,7 @@ func (fs *lossyFS) Open(name string, flag int, _ os.FileMode) (File, error) {
 }
 
 func (fs *lossyFS) Stat(name string) (Identity, error) {
-	err := fs.enter()
+	err := fs.enter("stat")
 	defer fs.mu.Unlock()
 	n := fs.names[name]
 	if err == nil && n == nil {
@@ -215,7 +219,7 @@ func (fs *lossyFS) Stat(name string) (Identity, error) {
 }
 
 func (fs *lossyFS) Rename(oldName, newName string) error {
-	err := fs.enter()
+	err := fs.enter("rename")
 	defer fs.mu.Unlock()
 	n := fs.names[oldName]
 	if err == nil && n == nil {
@@ -230,7 +234,7 @@ func (fs *lossyFS) Rename(oldName, newName string) error {
 }
 
 func (fs *lossyFS) Remove(name string) error {
-	err := fs.enter()
+	err := fs.enter("remove")
 	defer fs.mu.Unlock()
 	if err == nil && fs.names[name] == nil {
 		err = syscall.ENOENT
@@ -243,7 +247,7 @@ func (fs *lossyFS) Remove(name string) error {
 }
 
 func (fs *lossyFS) List(dir string) (names []string, err error) {
-	err = fs.enter()
+	err = fs.enter("readdir")
 	defer fs.mu.Unlock()
 	if err != nil {
 		return nil, &os.PathError{Op: "readdir", Path: dir, Err: err}
@@ -258,7 +262,7 @@ func (fs *lossyFS) List(dir string) (names []string, err error) {
 }
 
 func (fs *lossyFS) SyncDir(dir string) error {
-	err := fs.enter()
+	err := fs.enter("sync")
 	defer fs.mu.Unlock()
 	if err != nil {
 		return &os.PathError{Op: "sync", Path: dir, Err: err}
@@ -300,7 +304,7 @@ type lossyFile struct {
 }
 
 func (f *lossyFile) enter(op string) error {
-	if err := f.fs.enter(); err != nil {
+	if err := f.fs.enter(op); err != nil {
 		return &os.PathError{Op: op, Path: f.name, Err: err}
 	}
 	return nil

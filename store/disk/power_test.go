@@ -100,7 +100,7 @@ func testPowerLoss(t *testing.T, seed uint64) {
 	for round := range 8 {
 		p.gone = false
 		p.cutAt = 1 + p.rng.IntN(500)
-		p.fs.watch = func(op int) error {
+		p.fs.watch = func(op int, _ string) error {
 			if op == p.cutAt {
 				p.cutPower(seed*100 + uint64(round))
 			}
@@ -356,7 +356,7 @@ func TestPowerLossConcurrent(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		p.fs.mu.Lock()
 		p.fs.ops, p.cutAt = 0, 1+rng.IntN(400)
-		p.fs.watch = func(op int) error {
+		p.fs.watch = func(op int, _ string) error {
 			if op == p.cutAt {
 				p.cutPower(seed)
 			}
