@@ -12,6 +12,9 @@ import (
 // kernelWorks says that this CPU, and the system on it, can run the sixteen-lane kernel.
 var kernelWorks = cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512DQ, cpuid.AVX512BW, cpuid.AVX512VL)
 
+// shaInstructions says that the standard library's sha2-256 has SHA instructions to use.
+var shaInstructions = cpuid.CPU.Supports(cpuid.SHA)
+
 // sha256X16Avx512 is the assembly inside minio/sha256-simd. That package reaches it only through a server whose goroutine
 // never ends and polls a microsecond timer, so it is called directly here, and all that is around it (padding, the choice
 // of lanes, the digest) is ours. The version is pinned in go.mod, and the tests compare it with the standard library.

@@ -37,10 +37,12 @@ type Pool struct {
 // queue is a list of jobs linked through Job.next.
 type queue struct {
 	head, last *Job
+	n          int
 }
 
 func (q *queue) push(j *Job) {
 	j.next = nil
+	q.n++
 	if q.head == nil {
 		q.head = j
 	} else {
@@ -51,6 +53,7 @@ func (q *queue) push(j *Job) {
 
 func (q *queue) pop() *Job {
 	j := q.head
+	q.n--
 	q.head, j.next = j.next, nil
 	if q.head == nil {
 		q.last = nil
@@ -178,7 +181,11 @@ func (p *Pool) take(batch *[laneCount]*Job) (n int, laned bool) {
 	p.turn = !laned
 	q, bytes := &p.single, singleBatch
 	if laned {
-		q, bytes = &p.laned, laneCount*dray.MaxBlockSize
+		q = &p.laned
+		// With less than a full register for it, hashing one by one on every core beats lanes on this one alone.
+		if laned = q.n >= min(2*p.lanes, laneCount); laned {
+			bytes = laneCount * dray.MaxBlockSize
+		}
 	}
 	for n < len(batch) && q.head != nil && (n == 0 || bytes >= q.head.cost()) {
 		batch[n] = q.pop()

@@ -82,8 +82,13 @@ var lanesPay = sync.OnceValue(func() int {
 	}
 	together := fastest(func() { runKernel(&l.state, &l.scratch, l.masks[:], &l.inputs) })
 
-	// The kernel takes the same time however many lanes are busy. One lane more than break-even, or nothing is gained.
-	return min(int(math.Ceil(float64(together)/float64(alone)))+1, never)
+	// The kernel takes the same time however many lanes are busy. One lane more than break-even, or nothing is gained. On a
+	// CPU with SHA instructions it is half of the lanes at least, lest a disturbed measurement choose the slower way.
+	n := int(math.Ceil(float64(together)/float64(alone))) + 1
+	if shaInstructions {
+		n = max(n, laneCount/2)
+	}
+	return min(n, never)
 })
 
 // fastest returns how long f takes when nothing disturbs it.
