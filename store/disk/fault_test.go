@@ -98,6 +98,18 @@ func (f *faultFS) Rename(oldName, newName string) error {
 	return f.FS.Rename(oldName, newName)
 }
 
+// Remove holds the lock, so that nothing is removed once setFail has returned.
+func (f *faultFS) Remove(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		if err := f.fail("remove", name); err != nil {
+			return &os.PathError{Op: "remove", Path: name, Err: err}
+		}
+	}
+	return f.FS.Remove(name)
+}
+
 // powerCut takes back about half of what was written and not synced.
 func (f *faultFS) powerCut(t *testing.T, rng *rand.Rand) {
 	t.Helper()
@@ -380,7 +392,7 @@ func powerCuts(t *testing.T, rng *rand.Rand) {
 		}
 		// From the cut on nothing reaches the disk.
 		fs.setFail(func(op, _ string) error {
-			if op == "write" || op == "sync" {
+			if op == "write" || op == "sync" || op == "remove" {
 				return syscall.EIO
 			}
 			return nil
