@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"dray"
@@ -26,6 +27,8 @@ type Growing struct {
 
 	// resumed: the part file was there, so places may be recorded and bytes may be right.
 	resumed bool
+
+	finishing sync.Mutex // one Finish at a time
 
 	// Guarded by Store.mu.
 	expect *expectations
@@ -274,48 +277,70 @@ func (g *Growing) Finish(ctx context.Context) error {
 		return fail(op, cid.Undef, err)
 	}
 	defer s.leave()
-	s.mu.Lock()
-	ended, missing := g.ended, g.expect.len()
-	s.mu.Unlock()
-	switch {
-	case ended:
-		return fail(op, cid.Undef, dray.ErrClosed)
-	case missing > 0:
-		return fail(op, cid.Undef, fmt.Errorf("%w: %d leaves of %s", dray.ErrNotFound, missing, g.path))
-	}
-	if err := s.sync(ctx); err != nil {
+	g.finishing.Lock()
+	defer g.finishing.Unlock()
+	if err := g.complete(); err != nil {
 		return fail(op, cid.Undef, err)
 	}
-	return fail(op, cid.Undef, g.finish())
+	return fail(op, cid.Undef, g.finish(ctx))
 }
 
-func (g *Growing) finish() error {
+// complete returns an error if the file is not being fetched or leaves are missing.
+func (g *Growing) complete() error {
+	g.s.mu.Lock()
+	ended, missing := g.ended, g.expect.len()
+	g.s.mu.Unlock()
+	switch {
+	case ended:
+		return dray.ErrClosed
+	case missing > 0:
+		return fmt.Errorf("%w: %d leaves of %s", dray.ErrNotFound, missing, g.path)
+	}
+	return nil
+}
+
+func (g *Growing) finish(ctx context.Context) error {
 	s := g.s
-	// A time in the past that nobody else would set: any later write gives the file another one.
-	if err := g.file.file.SetModTime(time.Now().Add(-3 * time.Second)); err != nil {
-		return err
-	}
-	if err := g.file.file.Sync(); err != nil {
-		return err
-	}
-	now, err := g.file.file.Identity()
-	if err != nil {
-		return changed(partPath(g.path), err)
-	}
-	if now.Size != g.size {
-		return changed(partPath(g.path), fmt.Errorf("%d bytes instead of %d", now.Size, g.size))
-	}
-	// The record says what is to become of the file before it is moved, so that a crash in between is put right.
-	rec, err := s.move(g, finishing, now)
+	// The record says what is to become of the file before it is moved, so that a crash in between is put right. One
+	// commit, which Finish of other files may share, flushes the content and syncs the leaves and this record.
+	now, err := g.settle()
 	if err != nil {
 		return err
 	}
-	if err := s.syncIndex(); err != nil {
+	if err := s.sync(ctx); err != nil {
+		return errors.Join(err, g.unsettle(now))
+	}
+	if err := g.complete(); err != nil { // what could not be synced may have been lost
+		return errors.Join(err, g.unsettle(now))
+	}
+	if after, err := g.file.file.Identity(); err != nil || after.MTime != now.MTime {
+		// It was written once more after an earlier sync had failed, or by a Put that came late.
+		if err != nil {
+			err = changed(partPath(g.path), err)
+		} else {
+			err = g.file.file.Sync()
+		}
+		if err == nil {
+			now, err = g.settle()
+		}
+		if err == nil {
+			err = s.syncIndex()
+		}
+		if err != nil {
+			return errors.Join(err, g.unsettle(now))
+		}
+	}
+	rec, err := s.fileRecord(g.id)
+	if err != nil {
 		return err
+	}
+	if rec.Leaves == 0 { // the commit had no reason to flush it
+		if err := g.file.file.Sync(); err != nil {
+			return errors.Join(err, g.unsettle(now))
+		}
 	}
 	if err := s.cfg.FS.Rename(partPath(g.path), g.path); err != nil {
-		_, merr := s.move(g, growing, now)
-		return errors.Join(err, merr)
+		return errors.Join(err, g.unsettle(now))
 	}
 	s.forgetGrowing(g)
 	// The moved file may be a little newer in its change time, and nothing else.
@@ -338,8 +363,32 @@ func (g *Growing) finish() error {
 	return nil
 }
 
+// settle gives the file its final time and records that it is about to be moved.
+func (g *Growing) settle() (Identity, error) {
+	// A time in the past that nobody else would set: any later write gives the file another one.
+	if err := g.file.file.SetModTime(time.Now().Add(-3 * time.Second)); err != nil {
+		return Identity{}, err
+	}
+	now, err := g.file.file.Identity()
+	if err != nil {
+		return now, changed(partPath(g.path), err)
+	}
+	if now.Size != g.size {
+		return now, changed(partPath(g.path), fmt.Errorf("%d bytes instead of %d", now.Size, g.size))
+	}
+	return now, g.s.move(g, finishing, now)
+}
+
+// unsettle records that the file goes on growing.
+func (g *Growing) unsettle(now Identity) error {
+	if now.Size != g.size { // settle recorded nothing
+		return nil
+	}
+	return g.s.move(g, growing, now)
+}
+
 // move records a new state of a growing file.
-func (s *Store) move(g *Growing, state fileState, now Identity) (fileRecord, error) {
+func (s *Store) move(g *Growing, state fileState, now Identity) error {
 	e := s.begin()
 	rec, err := s.fileRecord(g.id)
 	if err == nil {
@@ -349,12 +398,9 @@ func (s *Store) move(g *Growing, state fileState, now Identity) (fileRecord, err
 	}
 	if err != nil {
 		e.abandon()
-		return rec, err
+		return err
 	}
-	if err := e.finish(); err != nil {
-		return rec, err
-	}
-	return rec, nil
+	return e.finish()
 }
 
 // standFinished records that a file has been moved to its path, in place of what was recorded for that path.
