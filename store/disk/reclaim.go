@@ -86,12 +86,17 @@ func (s *Store) reclaimSegment(n uint64, live int64) error {
 	return e.finish()
 }
 
-// moved makes p findable in place of from, unless the block was deleted meanwhile.
+// moved makes p findable in place of from, unless the block was deleted meanwhile. Then p is recorded as gone: the next
+// commit settles the segment beyond it, or a scan after an unclean stop would bring the block back.
 func (s *Store) moved(mh string, p place, from *place) bool {
 	s.indexMu.Lock()
 	defer s.indexMu.Unlock()
 	places, err := s.find(nil, mh)
 	if err != nil || !slices.ContainsFunc(places, func(q place) bool { return q.at(from) }) {
+		s.mu.Lock()
+		s.pending.add(mh, p)
+		s.pending.drop(mh, func(q *place) bool { return q.at(&p) })
+		s.mu.Unlock()
 		return false
 	}
 	s.addPending(mh, p)
