@@ -64,7 +64,7 @@ func randomMessage(t testing.TB, r *rand.Rand, v Version) *Message {
 	}
 	if v.Haves() {
 		for range r.IntN(4) {
-			m.Presences = append(m.Presences, Presence{randomCID(t, r), r.IntN(2) == 0})
+			m.Presences = append(m.Presences, Presence{CID: randomCID(t, r), Have: r.IntN(2) == 0})
 		}
 		m.PendingBytes = int32(r.Uint32()) >> r.IntN(32)
 	}
@@ -227,7 +227,7 @@ func TestSplit(t *testing.T) {
 			m.Wants = append(m.Wants, Entry{CID: randomCID(t, r), Priority: r.Int32()})
 		}
 		for range r.IntN(100) {
-			m.Presences = append(m.Presences, Presence{randomCID(t, r), true})
+			m.Presences = append(m.Presences, Presence{CID: randomCID(t, r), Have: true})
 		}
 		for range r.IntN(10) {
 			m.Blocks = append(m.Blocks, Block{rawSHA256, randomBytes(r, r.IntN(3000))})

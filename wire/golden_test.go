@@ -90,13 +90,13 @@ func goldens(t testing.TB) []golden {
 		{"empty block", V120, Message{Blocks: []Block{{rawSHA256, []byte{}}}}, "0a 0a00 1a06 0a04 01551220"},
 		{"CIDv0 block for 1.0.0", V100, Message{Blocks: []Block{{prefixV0, []byte("hi")}}}, "06 0a00 1202 6869"},
 		{"CIDv0 block for legacy", Legacy, Message{Blocks: []Block{{prefixV0, []byte("hi")}}}, "06 0a00 1202 6869"},
-		{"have", V120, Message{Presences: []Presence{{v1, true}}}, "2a 0a00 2226 0a24 %v1"},
-		{"don't have", V120, Message{Presences: []Presence{{v1, false}}}, "2c 0a00 2228 0a24 %v1 1001"},
+		{"have", V120, Message{Presences: []Presence{{CID: v1, Have: true}}}, "2a 0a00 2226 0a24 %v1"},
+		{"don't have", V120, Message{Presences: []Presence{{CID: v1, Have: false}}}, "2c 0a00 2228 0a24 %v1 1001"},
 		{"pending", V120, Message{PendingBytes: 300}, "05 0a00 28ac02"},
 		{
 			"everything", V120,
 			Message{
-				Wants: []Entry{{CID: v0, Type: WantHave}}, PendingBytes: 1, Presences: []Presence{{v1, true}},
+				Wants: []Entry{{CID: v0, Type: WantHave}}, PendingBytes: 1, Presences: []Presence{{CID: v1, Have: true}},
 				Blocks: []Block{{rawSHA256, []byte("a")}, {prefixV0, []byte("b")}},
 			},
 			"6a 0a28 0a26 0a22 %v0 2001 2801 2226 0a24 %v1 1a09 0a04 01551220 1201 61 1a09 0a04 00701220 1201 62",
@@ -154,7 +154,7 @@ func TestOlderVersions(t *testing.T) {
 			{CID: v1, Priority: 1, Type: WantHave},
 			{CID: v1, Priority: 9, Type: WantHave, SendDontHave: true, Cancel: true},
 		},
-		Presences:    []Presence{{v1, true}, {v0, false}},
+		Presences:    []Presence{{CID: v1, Have: true}, {CID: v0, Have: false}},
 		Blocks:       []Block{{prefixV0, []byte("hi")}},
 		PendingBytes: 7,
 	}
@@ -213,7 +213,7 @@ func TestDecodeOtherSpellings(t *testing.T) {
 			"numbers are cut to 32 bits", "0a38 0a36 0a22 %v0 108380808010 208180808010 288580808010",
 			Message{Wants: []Entry{{CID: v0, Priority: 3, Type: WantHave, SendDontHave: true}}},
 		},
-		{"presence of type 0", "2228 0a24 %v1 1000", Message{Presences: []Presence{{v1, true}}}},
+		{"presence of type 0", "2228 0a24 %v1 1000", Message{Presences: []Presence{{CID: v1, Have: true}}}},
 		{
 			"unknown fields of every kind",
 			"3001 3904000000000000ff 42 03 616263 4d 00000001 53 0801 5b 5c 54 fa3f 00 0a00 2807",

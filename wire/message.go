@@ -22,7 +22,7 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// Version is a dialect of Bitswap.
+// Version is a dialect: of Bitswap, or TensorSwap.
 type Version uint8
 
 // The dialects, oldest first. The zero Version is invalid.
@@ -35,6 +35,9 @@ const (
 	V110
 	// V120 is 1.2.0: want-have, HAVE and DONT_HAVE, pending bytes.
 	V120
+	// Swap1 is TensorSwap 1, the protocol between two Drays: everything that V120 has, and the parts of a [Message] that are
+	// said to be TensorSwap's.
+	Swap1
 )
 
 // WantType says what a want asks for.
@@ -59,6 +62,9 @@ type Entry struct {
 	Cancel bool
 	// SendDontHave asks for a DONT_HAVE when the block is not there.
 	SendDontHave bool
+	// Leaves is TensorSwap's other spelling of CID. When it is set, that is what is written, and entries that are alike but
+	// for consecutive leaves are written as one; what was read has only Leaves, and no CID.
+	Leaves Leaves
 }
 
 // Block is a block as it travels: bytes and the prefix of their CID. The CID is what they hash to.
@@ -75,6 +81,8 @@ type Presence struct {
 	CID cid.Cid
 	// Have is true for HAVE and false for DONT_HAVE.
 	Have bool
+	// Leaves is TensorSwap's other spelling of CID, as in an [Entry].
+	Leaves Leaves
 }
 
 // Message is one Bitswap message. The zero Message is empty and valid. It is not safe for concurrent use.
@@ -89,6 +97,24 @@ type Message struct {
 	Presences []Presence
 	// PendingBytes is how much the sender still has queued for the receiver after this message.
 	PendingBytes int32
+
+	// The following are TensorSwap's.
+
+	// Seq numbers the messages of the state lane of a connection: 1 for the one that says Full, then one more each time.
+	// Messages that only carry blocks have 0.
+	Seq uint64
+	// Credit is how many bytes of blocks the sender lets the receiver send in all since the connection began; 0 says nothing
+	// new. A block may be begun while any credit is left.
+	Credit uint64
+	// Info says what the sender is up to.
+	Info Info
+	// Follows, Haves, Walks and Walked are about roots. The order of a message is: follows, wants, presences, haves, walks,
+	// blocks, and at last walked.
+	Follows []Follow
+	Haves   []Have
+	Walks   []Walk
+	Walked  []Walked
+
 	// Ignored counts the entries, blocks and presences that [Decode] left out: identity CIDs, CIDs that are too long or
 	// use a hash that is not allowed, and kinds of want and presence that do not exist. Writing a message ignores it.
 	Ignored int
@@ -99,7 +125,10 @@ const keepItems = 4096
 
 // Reset empties m for reuse. The slices keep their room unless one message made them very large, and hold on to no frame.
 func (m *Message) Reset() {
-	*m = Message{Wants: emptied(m.Wants), Blocks: emptied(m.Blocks), Presences: emptied(m.Presences)}
+	*m = Message{
+		Wants: emptied(m.Wants), Blocks: emptied(m.Blocks), Presences: emptied(m.Presences),
+		Follows: emptied(m.Follows), Haves: emptied(m.Haves), Walks: emptied(m.Walks), Walked: emptied(m.Walked),
+	}
 }
 
 func emptied[T any](s []T) []T {
@@ -112,7 +141,8 @@ func emptied[T any](s []T) []T {
 
 // Empty reports whether m says nothing. A full want list without entries says something: nothing is wanted any more.
 func (m *Message) Empty() bool {
-	return !m.Full && len(m.Wants) == 0 && len(m.Blocks) == 0 && len(m.Presences) == 0 && m.PendingBytes == 0
+	return !m.Full && len(m.Wants) == 0 && len(m.Blocks) == 0 && len(m.Presences) == 0 && m.PendingBytes == 0 &&
+		m.Credit == 0 && !m.Info.Set && len(m.Follows)+len(m.Haves)+len(m.Walks)+len(m.Walked) == 0
 }
 
 // Clone returns a copy of m that shares nothing with it but the bytes of blocks.
@@ -121,5 +151,9 @@ func (m *Message) Clone() *Message {
 	c.Wants = append([]Entry(nil), m.Wants...)
 	c.Blocks = append([]Block(nil), m.Blocks...)
 	c.Presences = append([]Presence(nil), m.Presences...)
+	c.Follows = append([]Follow(nil), m.Follows...)
+	c.Haves = append([]Have(nil), m.Haves...)
+	c.Walks = append([]Walk(nil), m.Walks...)
+	c.Walked = append([]Walked(nil), m.Walked...)
 	return &c
 }

@@ -4,6 +4,7 @@ import "dray"
 
 // The protocol ids that streams are opened with. Deployed peers offer all four and prefer the newest (bitswap.md 1.1).
 const (
+	ProtocolSwap1  = "/dray/tensorswap/1"
 	ProtocolV120   = "/ipfs/bitswap/1.2.0"
 	ProtocolV110   = "/ipfs/bitswap/1.1.0"
 	ProtocolV100   = "/ipfs/bitswap/1.0.0"
@@ -36,6 +37,8 @@ func Protocols() []string {
 // ParseVersion returns the version with the given protocol id, and whether there is one.
 func ParseVersion(id string) (Version, bool) {
 	switch id {
+	case ProtocolSwap1:
+		return Swap1, true
 	case ProtocolV120:
 		return V120, true
 	case ProtocolV110:
@@ -51,6 +54,8 @@ func ParseVersion(id string) (Version, bool) {
 // Protocol returns v's protocol id, or "" when v is none of the versions.
 func (v Version) Protocol() string {
 	switch v {
+	case Swap1:
+		return ProtocolSwap1
 	case V120:
 		return ProtocolV120
 	case V110:
@@ -65,14 +70,19 @@ func (v Version) Protocol() string {
 
 // Haves reports whether peers of this version understand WantHave, presences and pending bytes. Towards others they are
 // left out of what is written.
-func (v Version) Haves() bool { return v == V120 }
+func (v Version) Haves() bool { return v >= V120 }
 
 // Prefixes reports whether blocks travel with the prefix of their CID. Without one, they are CIDv0 blocks.
-func (v Version) Prefixes() bool { return v == V120 || v == V110 }
+func (v Version) Prefixes() bool { return v >= V110 }
+
+// Indexes reports whether the version has TensorSwap's parts of a [Message].
+func (v Version) Indexes() bool { return v == Swap1 }
 
 // String returns "bitswap 1.2.0" and the like, for logs.
 func (v Version) String() string {
 	switch v {
+	case Swap1:
+		return "tensorswap 1"
 	case V120:
 		return "bitswap 1.2.0"
 	case V110:
