@@ -8,11 +8,15 @@ import (
 
 // Manifest is the ordered list of leaves under a root, with their sizes. It is derived from the skeleton by whoever holds
 // it and never sent, so index i means the same leaf on both sides of a connection. The zero Manifest is empty. It is built
-// by one goroutine with [Manifest.Append] and then only read, which is safe for concurrent use.
+// by one goroutine with [Manifest.Append], perhaps indexed with [Manifest.Index], and then only read, which is safe for
+// concurrent use.
 type Manifest struct {
 	root    cid.Cid
 	leaves  []cid.Cid
 	offsets []int64 // offsets[i] is the byte at which leaf i begins; one more entry gives the total.
+
+	places map[cid.Cid]int32 // after Index: the first place of each leaf
+	again  map[int32]int32   // and for a leaf that comes more than once, from each place to the next
 }
 
 // NewManifest returns an empty Manifest for root, with room for n leaves.
@@ -30,6 +34,7 @@ func (m *Manifest) Append(leaf cid.Cid, size int64) {
 	if len(m.offsets) == 0 {
 		m.offsets = append(m.offsets, 0)
 	}
+	m.places = nil
 	m.leaves = append(m.leaves, leaf)
 	m.offsets = append(m.offsets, m.offsets[len(m.offsets)-1]+size)
 }
@@ -64,4 +69,36 @@ func (m *Manifest) At(offset int64) int {
 	}
 	// The first leaf that ends after offset.
 	return sort.Search(len(m.leaves), func(i int) bool { return m.offsets[i+1] > offset })
+}
+
+// Index makes [Manifest.Find] work. It takes memory and time in proportion to the number of leaves; a later Append undoes
+// it.
+func (m *Manifest) Index() {
+	if m.places != nil {
+		return
+	}
+	m.places = make(map[cid.Cid]int32, len(m.leaves))
+	m.again = make(map[int32]int32)
+	for i := len(m.leaves) - 1; i >= 0; i-- {
+		if later, ok := m.places[m.leaves[i]]; ok {
+			m.again[int32(i)] = later
+		}
+		m.places[m.leaves[i]] = int32(i)
+	}
+}
+
+// Find returns the first index at which leaf occurs, and whether it does. It panics unless Index was called.
+func (m *Manifest) Find(leaf cid.Cid) (int, bool) {
+	if m.places == nil && len(m.leaves) > 0 {
+		panic("dray: a manifest that is not indexed")
+	}
+	i, ok := m.places[leaf]
+	return int(i), ok
+}
+
+// Next returns the next index after i at which the leaf at i occurs, and whether there is one. It panics unless Index was
+// called.
+func (m *Manifest) Next(i int) (int, bool) {
+	k, ok := m.again[int32(i)]
+	return int(k), ok
 }

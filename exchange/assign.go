@@ -70,6 +70,67 @@ func urgency(s *session) Class {
 
 // fill gives up to n pending wants of s to its useful peers and returns how many it gave.
 func (e *Engine) fill(s *session, n int) int {
+	given := e.fillPending(s, n)
+	return given + e.fillDemand(s, n-given)
+}
+
+// fillDemand does the same for leaves that are demanded: each goes to the peer that would deliver it first, of those that
+// have one.
+func (e *Engine) fillDemand(s *session, n int) int {
+	given := 0
+	for given < n && s.demanded > 0 && s.mayAsk() {
+		if e.receiving >= e.cfg.ReceiveBytes {
+			e.held = true
+			break
+		}
+		sp := s.first()
+		if sp == nil {
+			break
+		}
+		i, ok := e.pick(s, sp)
+		if !ok {
+			sp.dry = true
+			e.roomChanged(sp.p)
+			continue
+		}
+		w := e.instantiate(s, i)
+		if w.state == Pending && !e.takeEarly(w) {
+			e.askBlock(w, sp)
+		}
+		given++
+	}
+	return given
+}
+
+// first returns the peer with room that would deliver first.
+func (s *session) first() *sessionPeer {
+	switch {
+	case len(s.avail) == 0 && len(s.parts) == 0:
+		return nil
+	case len(s.parts) == 0:
+		return s.avail[0]
+	case len(s.avail) == 0 || s.parts[0].p.key < s.avail[0].p.key:
+		return s.parts[0]
+	}
+	return s.avail[0]
+}
+
+// offerToFeeds gives a want to the peers that said they have it, and have not all that the session wants.
+func (e *Engine) offerToFeeds(w *want) {
+	s := w.home
+	if w.man == nil || w.man != s.man || s.holders == len(s.peers) {
+		return
+	}
+	for _, sp := range s.peers {
+		if sp.use == useFeed && sp.mayHave(w) {
+			sp.offerTo(w)
+			s.offered = true
+		}
+	}
+}
+
+// fillPending gives up to n wants that nobody was asked for to the peers that have everything.
+func (e *Engine) fillPending(s *session, n int) int {
 	given := 0
 	for given < n && s.mayAsk() {
 		if e.receiving >= e.cfg.ReceiveBytes {
@@ -101,7 +162,7 @@ func (e *Engine) fill(s *session, n int) int {
 }
 
 func (s *session) mayAsk() bool {
-	return s.active() && (s.cfg.MaxWaiting == 0 || s.waiting < s.cfg.MaxWaiting)
+	return s.active() && !s.walking() && (s.cfg.MaxWaiting == 0 || s.waiting < s.cfg.MaxWaiting)
 }
 
 // overtaking finds a useful peer that may be asked beyond its window because the want is urgent.
@@ -281,9 +342,18 @@ func (sp *sessionPeer) offerTo(w *want) {
 func (sp *sessionPeer) mayHave(w *want) bool {
 	a := w.asks.of(sp.p)
 	if a == nil || a.kind == askHave {
-		return sp.use == useHolder
+		return sp.use == useHolder || sp.use == useFeed && sp.told(w)
 	}
 	return a.kind == askHeld
+}
+
+// told reports whether the peer said that it has the leaf that w is.
+func (sp *sessionPeer) told(w *want) bool {
+	if w.man == nil {
+		return false
+	}
+	f := sp.p.feeds[w.man.m.Root()]
+	return f != nil && f.theirs != nil && f.theirs.has(int(w.leaf))
 }
 
 // recovered reports whether the peer was given up on for w and has shown since that it delivers.
@@ -337,7 +407,7 @@ func (e *Engine) fillFrom(sp *sessionPeer) {
 
 // follow asks peers that are not known to have everything about the session's wants one by one.
 func (e *Engine) follow(s *session) {
-	if !s.active() || s.holders == len(s.peers) {
+	if !s.active() || s.walking() || s.holders == len(s.peers) {
 		return
 	}
 	for _, sp := range s.peers {
@@ -345,6 +415,8 @@ func (e *Engine) follow(s *session) {
 		switch {
 		case sp.use == useHolder || !sp.p.usable():
 			continue
+		case s.man != nil && sp.p.caps.Indexes:
+			continue // it tells by itself
 		case sp.use == useUnknown:
 			limit = probeLimit
 			if s.holders > 0 {

@@ -84,8 +84,8 @@ func (e *Engine) checkSessions() error {
 			case useHolder:
 				holders++
 			}
-			in := sp.p.room() && sp.use == useHolder
-			if in != (sp.heap >= 0) || in && s.avail[sp.heap] != sp {
+			in := sp.p.room() && sp.ready()
+			if in != (sp.heap >= 0) || in && (*sp.room())[sp.heap] != sp {
 				return fmt.Errorf("session %d: peer %v with room %v, in the heap %v", s.id, sp.p.id.Short(), in, sp.heap >= 0)
 			}
 		}

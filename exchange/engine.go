@@ -96,6 +96,17 @@ type Engine struct {
 	freeWants     []*want
 	freeAsks      []*ask
 
+	manifests    map[cid.Cid]*manifest
+	manifestList []*manifest // in the order in which they became known
+	loading      map[cid.Cid]*loadingManifest
+	early        map[cid.Cid]early
+	earlyList    []cid.Cid // in the order in which they came; some may be gone
+	earlyBytes   int64
+	unsynced     []unsyncedLeaf // written, for peers that want to hear of what is synced
+	syncing      []unsyncedLeaf // the same, when the driver was last told to sync
+	syncWait     bool           // for the driver
+	counted      []cid.Cid      // roots whose copies are counted
+
 	concluded []*session
 	held      bool // the bound on bytes being written stopped somebody
 	refused   []dray.Block
@@ -136,7 +147,10 @@ func New(cfg Config) *Engine {
 		serving: servingQueue{
 			waiting: make(map[cid.Cid]*served), copies: copyCount{of: make(map[cid.Cid]int32)},
 		},
-		done: doneSet{has: make(map[cid.Cid]struct{})},
+		done:      doneSet{has: make(map[cid.Cid]struct{})},
+		manifests: make(map[cid.Cid]*manifest),
+		loading:   make(map[cid.Cid]*loadingManifest),
+		early:     make(map[cid.Cid]early),
 	}
 }
 
@@ -158,6 +172,13 @@ type Ready struct {
 	Drops []Drop
 	// Sessions have ended.
 	Sessions []SessionEvent
+	// Manifests are roots whose leaves a peer wants to talk about, Walks parts of graphs that a peer asked for.
+	Manifests []ManifestLoad
+	Walks     []WalkLoad
+	// Discards are blocks that were kept in case they would be wanted, and were not.
+	Discards []dray.Block
+	// Sync asks for one sync of the store, and [Engine.Synced] after it.
+	Sync bool
 	// Wake is when to call [Engine.Advance] at the latest; zero means never.
 	Wake time.Duration
 }
@@ -218,7 +239,7 @@ type Drop struct {
 // Empty reports whether there is nothing to do but wait.
 func (r *Ready) Empty() bool {
 	return len(r.Sends)+len(r.Blocks)+len(r.Loads)+len(r.Stores)+len(r.Delivers)+len(r.Finds)+len(r.Dials)+
-		len(r.Drops)+len(r.Sessions) == 0
+		len(r.Drops)+len(r.Sessions)+len(r.Manifests)+len(r.Walks)+len(r.Discards) == 0 && !r.Sync
 }
 
 func (r *Ready) reset() {
@@ -228,6 +249,8 @@ func (r *Ready) reset() {
 	r.Sends, r.Blocks, r.Loads, r.Stores = r.Sends[:0], r.Blocks[:0], r.Loads[:0], r.Stores[:0]
 	r.Delivers, r.Finds, r.Dials, r.Drops = r.Delivers[:0], r.Finds[:0], r.Dials[:0], r.Drops[:0]
 	r.Sessions, r.Wake = r.Sessions[:0], 0
+	clear(r.Discards)
+	r.Manifests, r.Walks, r.Discards, r.Sync = r.Manifests[:0], r.Walks[:0], r.Discards[:0], false
 }
 
 // Ready hands out wants and returns everything to be done since the last call. The result is valid until the next call.
@@ -242,6 +265,10 @@ func (e *Engine) Ready() *Ready {
 	}
 	e.dirtyPeers = e.dirtyPeers[:0]
 	e.pull()
+	if len(e.unsynced) > 0 && !e.syncWait {
+		e.unsynced, e.syncing = e.syncing[:0], e.unsynced
+		e.ready.Sync, e.syncWait = true, true
+	}
 	e.ready.Wake = 0
 	if t, ok := e.timers.next(); ok {
 		e.ready.Wake = max(t, 1)
@@ -275,22 +302,65 @@ func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, b
 		return e.refused
 	}
 	for _, b := range blocks {
-		if !e.receiveBlock(p, b) {
+		if !p.up || !e.receiveBlock(p, b) {
 			e.refused = append(e.refused, b)
 		}
 	}
-	if m != nil {
-		for _, pr := range m.Presences {
-			e.receivePresence(p, pr.CID, pr.Have)
-		}
-		if len(m.Wants) > 0 || m.Full {
-			e.receiveWants(p, m)
-		}
+	if m != nil && p.up {
+		e.receiveMessage(p, m)
 	}
 	if p.badness >= maxBadness {
 		e.violate(p, "blocks that nobody asked for, or with wrong bytes")
 	}
 	return e.refused
+}
+
+func (e *Engine) receiveMessage(p *peer, m *wire.Message) {
+	if m.Seq != 0 {
+		if m.Full && m.Seq == 1 {
+			p.seqIn = 0
+		}
+		if m.Seq != p.seqIn+1 {
+			e.violate(p, "a message of the state lane out of order")
+			return
+		}
+		p.seqIn = m.Seq
+	}
+	if m.Credit > 0 {
+		p.serve.credit = max(p.serve.credit, int64(min(m.Credit, 1<<62)))
+	}
+	if m.Info.Set {
+		p.withholds, p.sated = !m.Info.Uploading, !m.Info.Downloading
+		e.roomChanged(p)
+	}
+	for i := range m.Follows {
+		if p.up {
+			e.receiveFollow(p, &m.Follows[i])
+		}
+	}
+	if p.up && (len(m.Wants) > 0 || m.Full) {
+		e.receiveWants(p, m)
+	}
+	for i := range m.Presences {
+		if p.up {
+			e.receivePresences(p, &m.Presences[i])
+		}
+	}
+	for i := range m.Haves {
+		if p.up {
+			e.receiveHave(p, &m.Haves[i])
+		}
+	}
+	for i := range m.Walks {
+		if p.up {
+			e.receiveWalk(p, &m.Walks[i])
+		}
+	}
+	for i := range m.Walked {
+		if p.up {
+			e.receiveWalked(p, &m.Walked[i])
+		}
+	}
 }
 
 // Heard says that bytes of a block are arriving from a peer, so that a big block on a slow path does not count as
@@ -362,7 +432,23 @@ func (e *Engine) violate(p *peer, what string) {
 // receiveBlock files a verified block and reports whether it was wanted.
 func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 	size := int64(b.Size())
+	if p.caps.Indexes {
+		if p.used >= p.granted+creditBase {
+			e.violate(p, "more bytes than it was given credit for")
+			return false
+		}
+		p.used += size
+		if p.creditTold-p.used < creditBase/2 && p.granted+creditBase > p.creditTold {
+			e.dirtyPeer(p)
+		}
+	}
 	w := e.wants[b.CID()]
+	if w == nil {
+		w = e.demandedWant(b.CID())
+	}
+	if w == nil && e.keepEarly(p, b) {
+		return true
+	}
 	if w == nil || w.state == Receiving {
 		p.acct.Duplicate += size
 		p.flow.heard = e.now
@@ -375,6 +461,13 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 		e.stats.DuplicateBytes += size
 		return false
 	}
+	e.accept(w, p, b)
+	return true
+}
+
+// accept takes a block that was wanted.
+func (e *Engine) accept(w *want, p *peer, b dray.Block) {
+	size := int64(b.Size())
 	home := w.home
 	if w.state == Waiting {
 		home.waiting--
@@ -384,12 +477,15 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 	w.to(Receiving)
 	w.from = p
 	if a := w.asks.of(p); a != nil {
+		if a.kind == askBlock {
+			p.granted += size - a.size
+		}
 		if sp := a.sp; !sp.gone {
 			sp.misses = 0
 			sp.haves++
 			sp.blocks++
 			sp.bytes += size
-			if sp.use != useHolder && (sp.use == useUnknown || sp.haves >= havesToHold) {
+			if sp.use != useHolder && sp.use != useFeed && (sp.use == useUnknown || sp.haves >= havesToHold) {
 				e.setUse(sp, useHolder)
 			}
 		}
@@ -413,7 +509,6 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 	e.roomChanged(p)
 	e.fillCandidates(p)
 	e.dirtySession(home)
-	return true
 }
 
 // receivePresence takes a HAVE or DONT_HAVE.
@@ -445,7 +540,7 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 		}
 		a.kind = askHeld
 		e.rarer(w, +1)
-		if sp.use == useUnknown || sp.haves >= havesToHold {
+		if sp.use == useUnknown || sp.use == usePart && sp.haves >= havesToHold {
 			e.setUse(sp, useHolder)
 		}
 		switch {
@@ -504,6 +599,7 @@ func (e *Engine) Stored(now time.Duration, b dray.Block, err error) {
 	}
 	w.to(Done)
 	e.conclude(w, Deliver{CID: w.cid, Block: b, Peer: from.id})
+	e.written(b.CID())
 	e.announceAdded(b.CID(), int64(b.Size()))
 	e.dirtyAll()
 }
@@ -520,7 +616,10 @@ func (e *Engine) Added(now time.Duration, c cid.Cid, size int64) {
 		w.to(Receiving)
 		w.to(Done)
 		e.conclude(w, Deliver{CID: c, Local: true})
+	} else if w == nil {
+		e.meetDemand(c, Deliver{CID: c, Local: true})
 	}
+	e.written(c)
 	e.announceAdded(c, size)
 }
 
@@ -543,6 +642,9 @@ func (e *Engine) conclude(w *want, d Deliver) {
 		e.ready.Delivers = append(e.ready.Delivers, d)
 		e.dirtySession(s)
 		e.concluded = append(e.concluded, s)
+	}
+	if d.Err == nil {
+		e.meetDemand(w.cid, d)
 	}
 	e.retire(w)
 	for i, s := range e.concluded {

@@ -2,7 +2,7 @@ package exchange
 
 // Held counts what an Engine keeps at this moment. A driver reports it; a test sees that nothing is left over.
 type Held struct {
-	// Wants, Asks and Sessions are this host's: CIDs missed, announcements of them to peers, and sessions not ended.
+	// Wants, Asks and Sessions are this host's: CIDs missed (a leaf that two sessions demand may count twice), announcements of them to peers, and sessions not ended.
 	Wants, Asks, Sessions int
 	// Receiving is the number of bytes handed out in Stores and not answered.
 	Receiving int64
@@ -15,6 +15,9 @@ type Held struct {
 // Held returns what the engine keeps now. It costs time in proportion to the number of peers.
 func (e *Engine) Held() Held {
 	h := Held{Wants: len(e.wants), Sessions: len(e.sessions), Receiving: e.receiving, Serving: e.serving.out}
+	for _, s := range e.sessionList {
+		h.Wants += s.demanded
+	}
 	for _, p := range e.upPeers {
 		h.Asks += p.entries
 		h.PeerWants += len(p.serve.wants)

@@ -16,6 +16,8 @@ type Caps struct {
 	// Haves says that the peer answers want-have, HAVE and DONT_HAVE (Bitswap 1.2.0 and later). Without it, silence is
 	// the only way to say no.
 	Haves bool
+	// Indexes says that the peer speaks TensorSwap: it can be told of roots and of leaves by index.
+	Indexes bool
 }
 
 const (
@@ -60,6 +62,27 @@ type peer struct {
 	inflight int64
 	blocks   int // asks for the block, announced or about to be
 
+	// Roots that are spoken of by index, see feed.go, and walks, see walk.go.
+	feeds     map[cid.Cid]*feed
+	feedList  []*feed
+	mine      map[uint32]*feed // by the number that this host gave
+	numbers   map[uint32]*feed // by the peer's
+	lastFeed  uint32
+	followed  int     // feeds that the peer follows
+	follows   []*feed // to be said
+	newsy     []*feed // with something to tell
+	walks     []*session
+	stopWalks []uint32
+	lastWalk  uint32
+	heardWalk uint32
+	answers   []*walked
+
+	// What the peer may send beyond what it has: granted so far apart from the base, said to be, and used.
+	granted, creditTold, used int64
+	seqOut, seqIn             uint64
+	withholds                 bool // it answers no wants
+	sated                     bool // it wants nothing
+
 	flow    flow
 	merit   merit
 	key     int64 // place under the engine's strategy, smaller first; the key of spHeap
@@ -71,8 +94,10 @@ type peer struct {
 func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
 	e.now = now
 	p := e.peer(id)
+	before := p.caps
 	p.caps = caps
 	if p.up {
+		e.capsChanged(p, before)
 		return
 	}
 	p.up = true
@@ -90,6 +115,29 @@ func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
 	}
 	if t, ok := p.health.due(); ok {
 		e.timers.setEarlier(&p.timer, t)
+	}
+}
+
+// capsChanged follows what the peer's protocol can say, when it turns out to be another than was assumed.
+func (e *Engine) capsChanged(p *peer, before Caps) {
+	switch {
+	case before.Indexes == p.caps.Indexes:
+	case p.caps.Indexes:
+		for _, sp := range p.sps {
+			e.rooted(sp)
+		}
+	default:
+		for len(p.walks) > 0 {
+			e.endWalk(p.walks[0])
+		}
+		e.closeFeeds(p)
+		p.answers, p.stopWalks = nil, nil
+		for _, sp := range p.sps {
+			if sp.use == useFeed {
+				e.setUse(sp, usePart)
+			}
+		}
+		e.roomChanged(p)
 	}
 }
 
@@ -121,6 +169,13 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	for len(p.sps) > 0 {
 		e.part(p.sps[len(p.sps)-1])
 	}
+	e.closeFeeds(p)
+	for len(p.walks) > 0 {
+		e.endWalk(p.walks[len(p.walks)-1])
+	}
+	p.stopWalks, p.answers, p.lastWalk, p.heardWalk = nil, nil, 0, 0
+	p.granted, p.creditTold, p.used, p.seqOut, p.seqIn = 0, 0, 0, 0, 0
+	p.withholds, p.sated = false, false
 	p.cancels = p.cancels[:0]
 	p.presences = p.presences[:0]
 	p.writing = false
@@ -159,7 +214,7 @@ func (e *Engine) Sent(now time.Duration, id dray.PeerID) {
 	e.now = now
 	if p := e.peers[id]; p != nil && p.writing {
 		p.writing = false
-		if p.queue.n > 0 || len(p.cancels) > 0 || len(p.presences) > 0 {
+		if p.hasNews() {
 			e.dirtyPeer(p)
 		}
 	}
@@ -180,7 +235,7 @@ func (p *peer) uncancel(c cid.Cid) bool {
 }
 
 // usable reports whether the peer may be asked for blocks now.
-func (p *peer) usable() bool { return p.up && p.health.usable() }
+func (p *peer) usable() bool { return p.up && !p.withholds && p.health.usable() }
 
 // room reports whether the peer may be asked for one more block of an ordinary want.
 func (p *peer) room() bool {
@@ -202,16 +257,78 @@ func (e *Engine) roomChanged(p *peer) {
 			sp.s.offered = true
 			e.dirtySession(sp.s)
 		}
-		switch in := room && sp.use == useHolder && !sp.gone; {
+		switch in := room && sp.ready() && !sp.gone; {
 		case in && sp.heap < 0:
-			sp.s.avail.push(sp)
+			sp.room().push(sp)
 			e.dirtySession(sp.s)
 		case in:
-			sp.s.avail.fix(sp.heap)
+			sp.room().fix(sp.heap)
 		case sp.heap >= 0:
-			sp.s.avail.remove(sp)
+			sp.room().remove(sp)
 		}
 	}
+}
+
+// ready reports whether the peer behind sp is asked for blocks without asking first, when it has room.
+func (sp *sessionPeer) ready() bool { return sp.use == useHolder || sp.use == useFeed && !sp.dry }
+
+// hasNews reports whether there is something to announce.
+func (p *peer) hasNews() bool {
+	if p.queue.n > 0 || len(p.cancels) > 0 || len(p.presences) > 0 {
+		return true
+	}
+	return p.caps.Indexes && (len(p.follows) > 0 || len(p.newsy) > 0 || len(p.stopWalks) > 0 || p.asksToWalk() ||
+		p.answering() || p.creditTold-p.used < creditBase/2)
+}
+
+func (p *peer) asksToWalk() bool {
+	for _, s := range p.walks {
+		if !s.walk.said {
+			return true
+		}
+	}
+	return false
+}
+
+// announceRoots writes what only TensorSwap has into the next message.
+func (e *Engine) announceRoots(p *peer, m *wire.Message) {
+	p.seqOut++
+	m.Seq = p.seqOut
+	if g := p.granted + creditBase; g > p.creditTold {
+		p.creditTold = g
+		m.Credit = uint64(g)
+	}
+	for _, f := range p.follows {
+		m.Follows = append(m.Follows, wire.Follow{
+			Feed: f.mine, Root: f.root, Stop: !f.following, Durable: f.following && e.durableCopies(f.root),
+		})
+		f.said = f.following
+	}
+	p.follows = p.follows[:0]
+	for _, f := range p.newsy {
+		f.appendNews(m)
+	}
+	clear(p.newsy)
+	p.newsy = p.newsy[:0]
+	for _, id := range p.stopWalks {
+		m.Walks = append(m.Walks, wire.Walk{ID: id, Stop: true})
+	}
+	p.stopWalks = p.stopWalks[:0]
+	for _, s := range p.walks {
+		if s.walk.said {
+			continue
+		}
+		s.walk.said = true
+		o := s.cfg.Walk
+		m.Walks = append(m.Walks, wire.Walk{
+			ID: s.walk.id, Root: s.cfg.Root, Depth: uint32(o.Depth), Bytes: uint64(o.Bytes), Leaves: o.Leaves,
+			Push: uint64(o.Push), Spread: s.cfg.Order == Rarest,
+		})
+		if p.flight.n == 0 {
+			p.flow.begin(e.now)
+		}
+	}
+	e.appendAnswer(p, m)
 }
 
 // priority is what a want is announced with. Wants of a session that fetches rarest first are equal within their class: the
@@ -227,11 +344,12 @@ func (p *peer) priority(w *want) int32 {
 // announce builds the next control message for p, and files the asks in it as announced. It returns false when there is
 // nothing to say.
 func (e *Engine) announce(p *peer) bool {
-	if !p.up || p.writing || (p.queue.n == 0 && len(p.cancels) == 0 && len(p.presences) == 0) {
+	if !p.up || p.writing || !p.hasNews() {
 		return false
 	}
 	m := &p.msg
 	m.Wants, m.Presences, m.Blocks = m.Wants[:0], m.Presences[:0], nil
+	m.Follows, m.Haves, m.Walks, m.Walked, m.Credit = m.Follows[:0], m.Haves[:0], m.Walks[:0], m.Walked[:0], 0
 	// The first message replaces whatever the peer remembers of an earlier connection that it has not seen end.
 	m.Full = !p.greeted
 	p.greeted = true
@@ -243,7 +361,7 @@ func (e *Engine) announce(p *peer) bool {
 		a := p.queue.head
 		a.unlist()
 		a.told = true
-		en := wire.Entry{CID: a.w.cid, Priority: p.priority(a.w), SendDontHave: true}
+		en := wire.Entry{CID: a.w.cid, Priority: p.priority(a.w), SendDontHave: true, Leaves: p.spell(a.w)}
 		a.at = e.now
 		if a.kind == askBlock {
 			if p.flight.n == 0 {
@@ -257,6 +375,9 @@ func (e *Engine) announce(p *peer) bool {
 		m.Wants = append(m.Wants, en)
 	}
 	m.Presences, p.presences = p.presences, m.Presences
+	if p.caps.Indexes {
+		e.announceRoots(p, m)
+	}
 	m.PendingBytes = int32(min(p.serve.queued, 1<<31-1))
 	p.writing = true
 	if p.flight.n > 0 {

@@ -19,6 +19,7 @@ const (
 type served struct {
 	p        *peer
 	cid      cid.Cid
+	name     wire.Leaves // how the peer spelled it, if by index
 	kind     wire.WantType
 	priority int32
 	answer   bool // DONT_HAVE is asked for
@@ -52,7 +53,9 @@ type serving struct {
 	tasks   []*served // heap by priority, then age
 	queued  int64
 	out     int64
-	ring    int // index in servingQueue.ring, or -1
+	credit  int64 // bytes that a peer who speaks TensorSwap lets us send in all
+	sent    int64 // of which were begun
+	ring    int   // index in servingQueue.ring, or -1
 	deficit int64
 	moved   time.Duration // when something of out was last taken, or out was 0
 }
@@ -113,17 +116,31 @@ func (e *Engine) receiveWants(p *peer, m *wire.Message) {
 	}
 	for i := range m.Wants {
 		en := &m.Wants[i]
-		if en.Cancel {
-			if v := p.serve.wants[en.CID]; v != nil {
-				e.unserve(v)
-			}
+		if en.Leaves.Feed == 0 {
+			e.receiveEntry(p, en, wire.Leaves{})
 			continue
 		}
-		e.receiveWant(p, en)
+		mf, ok := e.named(p, en.Leaves)
+		if !ok {
+			return
+		}
+		for k := en.Leaves.First; k < en.Leaves.First+en.Leaves.N(); k++ {
+			one := *en
+			one.CID = mf.m.Leaf(int(k))
+			e.receiveEntry(p, &one, wire.Leaves{Feed: en.Leaves.Feed, First: k})
+		}
 	}
 }
 
-func (e *Engine) receiveWant(p *peer, en *wire.Entry) {
+func (e *Engine) receiveEntry(p *peer, en *wire.Entry, name wire.Leaves) {
+	if !en.Cancel {
+		e.receiveWant(p, en, name)
+	} else if v := p.serve.wants[en.CID]; v != nil {
+		e.unserve(v)
+	}
+}
+
+func (e *Engine) receiveWant(p *peer, en *wire.Entry, name wire.Leaves) {
 	v := p.serve.wants[en.CID]
 	if v == nil {
 		if len(p.serve.wants) >= e.cfg.PeerWants || len(p.presences) >= maxPresences {
@@ -134,7 +151,7 @@ func (e *Engine) receiveWant(p *peer, en *wire.Entry) {
 			p.serve.wants = make(map[cid.Cid]*served)
 		}
 		e.seq++
-		v = &served{p: p, cid: en.CID, kind: en.Type, priority: en.Priority, answer: en.SendDontHave, seq: e.seq, heap: -1}
+		v = &served{name: name, p: p, cid: en.CID, kind: en.Type, priority: en.Priority, answer: en.SendDontHave, seq: e.seq, heap: -1}
 		p.serve.wants[en.CID] = v
 		v.copies = e.serving.copies.of[en.CID]
 		if first := e.serving.waiting[en.CID]; first != nil {
@@ -205,11 +222,11 @@ func (e *Engine) lookedUp(v *served, size int64, here bool) {
 	case !here:
 		v.state = serveAbsent
 		if v.answer && p.caps.Haves {
-			p.presences = append(p.presences, wire.Presence{CID: v.cid, Have: false})
+			p.presences = append(p.presences, wire.Presence{CID: v.cid, Have: false, Leaves: v.name})
 			e.dirtyPeer(p)
 		}
 	case v.kind == wire.WantHave && size > e.cfg.InlineBytes && p.caps.Haves:
-		p.presences = append(p.presences, wire.Presence{CID: v.cid, Have: true})
+		p.presences = append(p.presences, wire.Presence{CID: v.cid, Have: true, Leaves: v.name})
 		e.dirtyPeer(p)
 		e.forget(v)
 	default:
@@ -345,7 +362,7 @@ func (e *Engine) pull() {
 		}
 		p := q.ring[q.turn]
 		sv := &p.serve
-		if sv.out >= e.cfg.PeerServeBytes {
+		if sv.out >= e.cfg.PeerServeBytes || !p.credited() {
 			sv.deficit = 0
 			q.turn++
 			q.given = false
@@ -357,14 +374,15 @@ func (e *Engine) pull() {
 			q.given = true
 		}
 		idle = 0
-		for len(sv.tasks) > 0 && sv.tasks[0].size <= sv.deficit && sv.out < e.cfg.PeerServeBytes && q.out < e.cfg.ServeBytes {
+		for len(sv.tasks) > 0 && sv.tasks[0].size <= sv.deficit && sv.out < e.cfg.PeerServeBytes && q.out < e.cfg.ServeBytes &&
+			p.credited() {
 			e.read(sv)
 		}
 		if len(sv.tasks) == 0 {
 			e.leaveRing(p)
 			continue
 		}
-		if q.out >= e.cfg.ServeBytes && sv.tasks[0].size <= sv.deficit && sv.out < e.cfg.PeerServeBytes {
+		if q.out >= e.cfg.ServeBytes && sv.tasks[0].size <= sv.deficit && sv.out < e.cfg.PeerServeBytes && p.credited() {
 			break // its turn is not over: it goes on when there is room again
 		}
 		q.turn++
@@ -394,7 +412,7 @@ func (e *Engine) pullPastStuck() {
 	bound := e.cfg.ServeBytes + min(q.stuck, e.cfg.ServeBytes)
 	for i := 0; i < len(q.ring) && q.out < bound; i++ {
 		p := q.ring[i]
-		if p.serve.out > 0 {
+		if p.serve.out > 0 || !p.credited() {
 			continue
 		}
 		e.read(&p.serve)
@@ -406,6 +424,9 @@ func (e *Engine) pullPastStuck() {
 	}
 }
 
+// credited reports whether the peer's credit, if it gives any, lets a block be begun.
+func (p *peer) credited() bool { return !p.caps.Indexes || p.serve.sent < p.serve.credit }
+
 // read starts reading the next block for a peer.
 func (e *Engine) read(sv *serving) {
 	v := sv.tasks[0]
@@ -416,6 +437,7 @@ func (e *Engine) read(sv *serving) {
 	sv.queued -= v.size
 	sv.deficit -= v.size
 	sv.out += v.size
+	sv.sent += v.size
 	e.serving.out += v.size
 	v.state = serveLoading
 	e.ready.Loads = append(e.ready.Loads, Load{Peer: v.p.id, CID: v.cid, Size: v.size})

@@ -36,6 +36,11 @@ type SessionConfig struct {
 	Only bool
 	// MaxWaiting bounds how many wants may wait for peers at a time. If zero, only the peers' windows bound it.
 	MaxWaiting int
+	// Root is the file, directory or other graph that the session fetches, if it is one. Peers who speak TensorSwap are
+	// asked what they have of it; see [Engine.SetManifest].
+	Root cid.Cid
+	// Walk asks one peer who speaks TensorSwap for the nodes above the leaves at once.
+	Walk WalkOptions
 	// Deadline ends the session with SessionTimedOut at that time, on the driver's clock. If zero, never.
 	Deadline time.Duration
 }
@@ -90,6 +95,13 @@ type session struct {
 	peers   []*sessionPeer
 	log     wantLog // every want, in the order of arrival, for peers that are asked about them one by one
 
+	man      *manifest // of cfg.Root, once it is known
+	demand   leafSet   // leaves that are missed and no wants yet
+	demanded int       // how many
+	low      int       // the first word of demand that may not be 0
+	parts    spHeap    // peers that have some leaves, by what they told, and have room
+	walk     walk
+
 	wants   int   // wants of this session in the table
 	waiting int   // of which home wants are Waiting
 	unknown int   // peers of unknown use that were asked
@@ -122,6 +134,7 @@ const (
 	useUnknown use = iota // asked whether it has the first few wants
 	useHolder             // asked for blocks at once
 	usePart               // asked whether it has each want, and for blocks that it has
+	useFeed               // asked for leaves that it said it has
 )
 
 // sessionPeer is a session's view of a peer.
@@ -131,9 +144,10 @@ type sessionPeer struct {
 	use    use
 	hinted bool
 	gone   bool
-	heap   int // index in s.avail, or -1
-	misses int // DONT_HAVEs in a row
-	haves  int // HAVEs and blocks in a row
+	heap   int  // index in s.avail or s.parts, or -1
+	dry    bool // by what it told, it has nothing that is demanded
+	misses int  // DONT_HAVEs in a row
+	haves  int  // HAVEs and blocks in a row
 	cursor uint64
 	asks   int
 	cand   candHeap // wants that the peer is known or thought to have, and that are nobody's yet
@@ -206,7 +220,10 @@ func (e *Engine) AddPeer(now time.Duration, id SessionID, peer dray.PeerID) {
 	if p := e.peers[peer]; p != nil && p.up {
 		if sp := s.peer(p); sp != nil {
 			sp.hinted = true
-			e.setUse(sp, useHolder)
+			if sp.use != useFeed {
+				e.setUse(sp, useHolder)
+			}
+			e.beginWalk(s, p)
 		} else {
 			e.join(s, p)
 		}
@@ -280,6 +297,7 @@ func (e *Engine) endSession(s *session, state SessionState) {
 	if !s.to(state) {
 		return
 	}
+	e.abandonWalk(s)
 	s.log.each(func(w *want) {
 		if a := w.asker(s); a != nil {
 			e.leave(w, s)
@@ -290,17 +308,22 @@ func (e *Engine) endSession(s *session, state SessionState) {
 	}
 	e.timers.stop(&s.timer)
 	delete(e.sessions, s.id)
+	e.leaveManifest(s)
 	for i, t := range e.sessionList {
 		if t == s {
 			e.sessionList = append(e.sessionList[:i], e.sessionList[i+1:]...)
 			break
 		}
 	}
+	e.dropEarly(s)
+	if s.cfg.Root.Defined() {
+		e.unsubscribe(s.cfg.Root)
+	}
 	e.ready.Sessions = append(e.ready.Sessions, SessionEvent{Session: s.id, State: state, Stats: s.stats})
 }
 
 func (e *Engine) maybeComplete(s *session) {
-	if s.seal && s.wants == 0 {
+	if s.seal && s.wants == 0 && s.demanded == 0 {
 		e.endSession(s, SessionCompleted)
 	}
 }
@@ -321,14 +344,32 @@ func (e *Engine) join(s *session, p *peer) {
 	if hinted || !p.caps.Haves {
 		e.setUse(sp, useHolder)
 	}
+	if p.caps.Indexes {
+		e.rooted(sp)
+	}
 	e.dirtySession(s)
+}
+
+// rooted asks a peer who speaks TensorSwap about the session's root.
+func (e *Engine) rooted(sp *sessionPeer) {
+	s, p := sp.s, sp.p
+	if !s.cfg.Root.Defined() {
+		return
+	}
+	e.subscribe(p, s.cfg.Root)
+	if f := p.feeds[s.cfg.Root]; s.man != nil && f.m == s.man {
+		e.refeed(sp, f)
+	}
+	if sp.hinted || len(s.cfg.Peers) == 0 {
+		e.beginWalk(s, p)
+	}
 }
 
 // part undoes join. The asks that sp made are dropped by the caller, or handed to another session's view of the peer.
 func (e *Engine) part(sp *sessionPeer) {
 	sp.gone = true
 	if sp.heap >= 0 {
-		sp.s.avail.remove(sp)
+		sp.room().remove(sp)
 	}
 	sp.s.count(sp.use, -1)
 	for i, o := range sp.s.peers {
@@ -360,6 +401,9 @@ func (e *Engine) setUse(sp *sessionPeer, u use) {
 	if sp.use == u {
 		return
 	}
+	if sp.heap >= 0 {
+		sp.room().remove(sp)
+	}
 	sp.s.count(sp.use, -1)
 	sp.s.count(u, +1)
 	sp.use = u
@@ -371,6 +415,39 @@ func (e *Engine) setUse(sp *sessionPeer, u use) {
 	}
 	e.roomChanged(sp.p)
 	e.dirtySession(sp.s)
+}
+
+// room is the heap of the session's that the peer is in while it has room.
+func (sp *sessionPeer) room() *spHeap {
+	if sp.use == useFeed {
+		return &sp.s.parts
+	}
+	return &sp.s.avail
+}
+
+// undemand takes a leaf out of what the session misses, and reports whether it was in.
+func (s *session) undemand(c cid.Cid) bool {
+	if s.man == nil {
+		return false
+	}
+	i, ok := s.man.m.Find(c)
+	if !ok || !s.demand.remove(i) {
+		return false
+	}
+	s.demanded--
+	return true
+}
+
+// leaveManifest takes a session that has ended out of its manifest's.
+func (e *Engine) leaveManifest(s *session) {
+	if s.man == nil {
+		return
+	}
+	mf := s.man
+	if i := slices.Index(mf.sessions, s); i >= 0 {
+		mf.sessions = slices.Delete(mf.sessions, i, i+1)
+	}
+	e.dropManifest(mf)
 }
 
 // SessionEvent is a session's end.
@@ -412,6 +489,9 @@ func (s *session) missing() (c cid.Cid, ok bool) {
 	if w := s.pending.top(); w != nil {
 		return w.cid, true
 	}
+	if s.demanded > 0 {
+		return s.man.m.Leaf(s.demand.next(0)), true
+	}
 	s.log.each(func(w *want) {
 		if !ok && w.state == Pending {
 			c, ok = w.cid, true
@@ -429,7 +509,8 @@ func (e *Engine) sessionDue(s *session) {
 		}
 		e.timers.setEarlier(&s.timer, s.cfg.Deadline)
 	}
-	if s.wants == 0 {
+	e.walkDue(s)
+	if s.wants == 0 && s.demanded == 0 {
 		s.findAfter = findFirst
 		return
 	}

@@ -47,8 +47,10 @@ type want struct {
 	gen   uint64 // changes when the struct is reused
 	state WantState
 	rank  rank
-	size  int64 // expected bytes
-	exact bool  // size is known, not guessed
+	man   *manifest // in which it is a leaf, or nil
+	leaf  uint32    // its index there
+	size  int64     // expected bytes
+	exact bool      // size is known, not guessed
 
 	askers []asker
 	home   *session // the session whose pending heap it is, or would be, in
@@ -217,10 +219,16 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 	if w == nil && e.answering(sess, c) {
 		return
 	}
+	sess.undemand(c)
 	if w == nil {
 		w = e.newWant(c)
 		w.home = sess
 		e.wants[c] = w
+		if sess.man != nil {
+			if i, ok := sess.man.m.Find(c); ok {
+				w.man, w.leaf = sess.man, uint32(i)
+			}
+		}
 	}
 	if w.home.ended() {
 		w.home = sess // it is being written for nobody; now it is for this session
@@ -247,7 +255,9 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 	e.rerank(w)
 	if w.state == Pending && !e.rehome(w) && w.heap < 0 && !w.contested {
 		e.enqueue(w)
+		e.offerToFeeds(w)
 	}
+	e.takeEarly(w)
 	e.touchSession(sess)
 	if opt.Deadline != 0 {
 		e.timers.setEarlier(&sess.timer, nextBoost(opt.Deadline, now))
@@ -270,7 +280,9 @@ func (e *Engine) Cancel(now time.Duration, s SessionID, c cid.Cid) {
 		a = w.asker(sess)
 	}
 	if a == nil {
-		e.withhold(sess, c)
+		if !sess.undemand(c) {
+			e.withhold(sess, c)
+		}
 		return
 	}
 	if a.refs--; a.refs == 0 {
@@ -472,6 +484,7 @@ func (e *Engine) charge(a *ask) {
 		a.w.size = a.w.home.guess() // better known now than when it was wanted
 	}
 	a.size = a.w.size
+	a.p.granted += a.size
 	a.p.inflight += a.size
 	a.p.blocks++
 	a.w.blocks++

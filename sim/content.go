@@ -43,6 +43,12 @@ func (c *content) add(name string, size int) Ref {
 	if err != nil {
 		panic(fmt.Sprintf("sim: making a block: %v", err)) // the prefix is ours
 	}
+	return c.file(name, b)
+}
+
+// file keeps a block.
+func (c *content) file(name string, b dray.Block) Ref {
+	r := Ref(len(c.blocks))
 	if c.index == nil {
 		c.index = make(map[cid.Cid]Ref)
 	}

@@ -20,18 +20,21 @@ type FetchConfig struct {
 	Retry time.Duration
 	// Deadlines gives wants random deadlines and classes.
 	Deadlines bool
+	// Root, if not nil, is what is fetched: the fetch begins with the skeleton, and Blocks, Window and the rest are not used.
+	Root *Root
 }
 
 // Fetch is the application: one session, its wants, and the answers. Every want gets exactly one answer while the session lives
 // and none after it was cancelled; anything else fails the World.
 type Fetch struct {
-	h     *Host
-	cfg   FetchConfig
-	id    exchange.SessionID
-	next  int
-	open  map[Ref]int           // wants not answered: references
-	since map[Ref]time.Duration // when each was wanted
-	dead  bool                  // cancelled by the application: nothing may arrive
+	h      *Host
+	cfg    FetchConfig
+	id     exchange.SessionID
+	next   int
+	open   map[Ref]int           // wants not answered: references
+	since  map[Ref]time.Duration // when each was wanted
+	dead   bool                  // cancelled by the application: nothing may arrive
+	rooted bool                  // the skeleton is here
 
 	// Started, Ended and State say when the session began and ended, and how. Worst is the longest that a want waited.
 	Started, Ended, Worst time.Duration
@@ -51,10 +54,23 @@ func (h *Host) Fetch(cfg FetchConfig) *Fetch {
 		h: h, cfg: cfg, Started: w.now, State: exchange.SessionActive,
 		open: make(map[Ref]int), since: make(map[Ref]time.Duration),
 	}
-	f.id = h.e.OpenSession(w.now, cfg.Session)
+	if r := cfg.Root; r != nil {
+		f.cfg.Blocks = append([]Ref{r.ref}, r.leaves...)
+		f.cfg.Session.Root = r.man.Root()
+		f.cfg.Session.Walk = exchange.WalkOptions{Bytes: 1 << 20, Push: 8 << 20}
+		h.walks++
+	}
+	f.id = h.e.OpenSession(w.now, f.cfg.Session)
 	h.fetches = append(h.fetches, f)
 	h.byID[f.id] = f
-	f.more()
+	switch {
+	case cfg.Root == nil:
+		f.more()
+	case h.has.has(cfg.Root.ref):
+		f.demand()
+	default:
+		f.want(0)
+	}
 	h.kick()
 	return f
 }
@@ -156,8 +172,12 @@ func (h *Host) deliverAll(list []exchange.Deliver) {
 		h.deliver(&list[i])
 	}
 	for _, f := range h.fetches {
-		if !f.Done() && !f.dead {
+		switch {
+		case f.Done() || f.dead:
+		case f.cfg.Root == nil:
 			f.more()
+		case h.has.has(f.cfg.Root.ref):
+			f.demand()
 		}
 	}
 	h.kick()

@@ -56,6 +56,7 @@ type Host struct {
 	sending  bool
 	downFree time.Duration
 
+	walks   int // fetches of this life that began with a walk: blocks may come before they are wanted
 	disk    diskState
 	has     refs // written blocks
 	fetches []*Fetch
@@ -125,6 +126,7 @@ func (h *Host) Start() {
 	h.sending, h.planned, h.wake = false, false, 0
 	h.disk = diskState{}
 	h.fetches, h.byID = nil, make(map[exchange.SessionID]*Fetch)
+	h.walks = 0
 	h.wanted, h.storing = make(map[Ref]int), make(map[Ref]bool)
 	h.gave, h.got = make(map[dray.PeerID]int64), make(map[dray.PeerID]int64)
 	h.banned = make(map[dray.PeerID]bool)
@@ -275,6 +277,15 @@ func (h *Host) takeTurn() {
 	for _, s := range r.Sessions {
 		h.sessionEnded(s)
 	}
+	for _, l := range r.Manifests {
+		h.loadManifest(l)
+	}
+	for _, l := range r.Walks {
+		h.loadWalk(l)
+	}
+	if r.Sync {
+		h.sync()
+	}
 	if r.Wake != 0 && (h.wake == 0 || r.Wake < h.wake) {
 		h.wakeAt(r.Wake)
 	}
@@ -306,6 +317,12 @@ func (h *Host) packet(l *half, m *wire.Message) packet {
 	v := l.c.version
 	p := packet{size: int64(m.Size(v))}
 	p.msg = &wire.Message{Full: m.Full, PendingBytes: m.PendingBytes}
+	if v.Indexes() {
+		p.msg = m.Clone()
+		for _, b := range m.Blocks {
+			p.carried += int64(len(b.Data))
+		}
+	}
 	if h.w.cfg.Codec {
 		frame, err := wire.AppendMessage(nil, v, m)
 		if err != nil {
@@ -313,6 +330,9 @@ func (h *Host) packet(l *half, m *wire.Message) packet {
 			return p
 		}
 		p.frame = frame
+		return p
+	}
+	if v.Indexes() {
 		return p
 	}
 	for _, en := range m.Wants {
@@ -370,6 +390,8 @@ func (h *Host) left(l *half, p packet) {
 	case p.msg == nil:
 		h.blockLeft(l, p, true)
 	case !p.posed && l.open:
+		h.total.BlockUp += p.carried
+		h.gave[l.to.id] += p.carried
 		h.e.Sent(h.w.now, l.to.id)
 		h.kick()
 	}
@@ -412,11 +434,23 @@ func (h *Host) receive(l *half, p packet) {
 		h.receiveBlock(l, block)
 		return
 	}
-	l.announced(m)
+	if l.c.version.Indexes() {
+		l.announced(p.msg) // what was meant: a message that travelled names leaves by index
+	} else {
+		l.announced(m)
+	}
 	if h.faultsOnMessage(l, m) {
 		return
 	}
-	h.e.Receive(w.now, l.from.id, m, nil)
+	blocks := h.blocksOf(m)
+	h.total.BlockDown += p.carried
+	if !h.bans(l.from) {
+		h.got[l.from.id] += p.carried
+	}
+	for _, b := range blocks {
+		delete(l.back.shadow, w.content.ref(b.CID()))
+	}
+	h.e.Receive(w.now, l.from.id, m, blocks)
 	h.kick()
 }
 
@@ -435,7 +469,7 @@ func (h *Host) decode(l *half, frame []byte) (*wire.Message, dray.Block, bool) {
 		h.kick()
 		return nil, dray.Block{}, false
 	}
-	if len(m.Blocks) == 0 {
+	if len(m.Blocks) == 0 || len(m.Walked) > 0 || m.Seq != 0 {
 		return m, dray.Block{}, true
 	}
 	b, err := dray.Hashed(m.Blocks[0].Prefix, m.Blocks[0].Data)
@@ -458,7 +492,7 @@ func (h *Host) receiveBlock(l *half, b dray.Block) {
 	if !h.bans(l.from) {
 		h.got[l.from.id] += size
 	}
-	wanted := h.wanted[r] > 0
+	wanted := h.wanted[r] > 0 || h.walks > 0
 	refused := h.e.Receive(w.now, l.from.id, nil, []dray.Block{b})
 	if len(refused) == 0 && !wanted {
 		w.fail("%s keeps %s, which nobody asked for", h.name, w.content.name(b.CID()))

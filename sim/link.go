@@ -55,13 +55,14 @@ type stream struct {
 
 // packet is one message on its way.
 type packet struct {
-	size   int64
-	msg    *wire.Message // control, or nil
-	block  dray.Block    // what travels when there is no codec
-	frame  []byte        // what travels when there is
-	ref    Ref           // the block that the engine meant to send, whatever travels
-	stream int
-	posed  bool // made up by a fault: the engine knows nothing of it
+	size    int64
+	msg     *wire.Message // control, or nil
+	block   dray.Block    // what travels when there is no codec
+	frame   []byte        // what travels when there is
+	ref     Ref           // the block that the engine meant to send, whatever travels
+	stream  int
+	carried int64 // bytes of blocks in msg
+	posed   bool  // made up by a fault: the engine knows nothing of it
 }
 
 type ack struct {
@@ -121,7 +122,11 @@ func (l *half) come() {
 	h := l.from
 	l.open = true
 	h.halves = append(h.halves, l)
-	h.e.PeerUp(h.w.now, l.to.id, exchange.Caps{Protocol: wire.V120.Protocol(), Haves: true})
+	caps := exchange.Caps{Protocol: wire.V120.Protocol(), Haves: true}
+	if v := l.c.version; v.Indexes() {
+		caps = exchange.Caps{Protocol: v.Protocol(), Haves: true, Indexes: true}
+	}
+	h.e.PeerUp(h.w.now, l.to.id, caps)
 	if v := l.c.version; !v.Haves() {
 		// What the peer really speaks shows after a round trip.
 		life := h.life

@@ -20,6 +20,8 @@ type SwarmConfig struct {
 	Degree int
 	// SeedDegree is the number of getters that a seed is connected to. If zero, all.
 	SeedDegree int
+	// Rooted lets the getters fetch the file by its root, with a walk and by index where both sides speak TensorSwap.
+	Rooted bool
 	// Order is how the sessions choose.
 	Order exchange.Order
 	// Window is how many wants each getter has outstanding. If zero, all.
@@ -62,11 +64,18 @@ func Swarm(cfg SwarmConfig) (Result, error) {
 	cfg.setDefaults()
 	w := NewWorld(cfg.World)
 	file := w.File(cfg.Blocks, cfg.BlockSize)
+	var root *Root
+	if cfg.Rooted {
+		root = w.Root(file)
+	}
 	var seeds, getters []*Host
 	var hints []dray.PeerID
 	for range cfg.Seeds {
 		h := w.Add(*cfg.Seed)
 		h.Give(file...)
+		if root != nil {
+			h.Give(root.ref)
+		}
 		seeds = append(seeds, h)
 		hints = append(hints, h.id)
 	}
@@ -79,7 +88,7 @@ func Swarm(cfg SwarmConfig) (Result, error) {
 		w.After(w.between(0, cfg.Stagger), func() {
 			if g.alive {
 				fetches = append(fetches, g.Fetch(FetchConfig{
-					Blocks: file, Window: cfg.Window, Sized: true,
+					Blocks: file, Window: cfg.Window, Sized: true, Root: root,
 					Session: exchange.SessionConfig{Order: cfg.Order, Peers: hints},
 				}))
 			}

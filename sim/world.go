@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"dray"
 )
 
@@ -40,6 +42,7 @@ type World struct {
 	hosts   []*Host
 	byID    map[dray.PeerID]*Host
 	content content
+	roots   map[cid.Cid]*Root
 	trace   trace
 	turns   int
 	err     error // the first broken invariant

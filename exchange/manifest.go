@@ -1,0 +1,398 @@
+package exchange
+
+import (
+	"math/bits"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+)
+
+// What a host holds of a root, and what it misses, are sets of indexes into the root's manifest. A session that is given a
+// manifest does not have an entry in the want table for every leaf: what it still misses is its demand, and a want is made
+// of a leaf when a peer is asked for it. So a session of ten million leaves costs bits, and a choice looks at what the peer
+// has and nobody was asked for yet.
+
+// manifest is a root's leaves and which of them are here. Owned by the engine; what it points to is shared and only read.
+type manifest struct {
+	m        *dray.Manifest
+	here     leafSet    // written
+	synced   leafSet    // synced; nil until somebody follows durably
+	avail    []uint16   // how many connected peers have each leaf, of those that are followed
+	feeds    []*feed    // peers that follow it here or are followed, in order
+	sessions []*session // that use it
+}
+
+// ManifestLoad asks the driver for the manifest of a root, if the skeleton is in the store.
+type ManifestLoad struct {
+	Root cid.Cid
+}
+
+// loadingManifest is a manifest that was asked for. What is added meanwhile may have been overlooked by the driver.
+type loadingManifest struct {
+	added []cid.Cid
+}
+
+const maxLoadingAdded = 1 << 16
+
+// wantManifest asks the driver for a root's manifest, unless it is known or asked for.
+func (e *Engine) wantManifest(root cid.Cid) {
+	if e.manifests[root] != nil || e.loading[root] != nil {
+		return
+	}
+	e.loading[root] = &loadingManifest{}
+	e.ready.Manifests = append(e.ready.Manifests, ManifestLoad{root})
+}
+
+// ManifestLoaded answers a [ManifestLoad]. A nil m says that the root's skeleton is not here, or not all of it. Here says
+// which leaves are: bit i%64 of word i/64 for leaf i; the engine keeps it.
+func (e *Engine) ManifestLoaded(now time.Duration, root cid.Cid, m *dray.Manifest, here []uint64) {
+	e.now = now
+	l := e.loading[root]
+	delete(e.loading, root)
+	if m == nil {
+		e.refuseWalks(root)
+		return
+	}
+	if l == nil || e.manifests[root] != nil {
+		return
+	}
+	if len(l.added) >= maxLoadingAdded {
+		e.wantManifest(root) // too much was added meanwhile to remember: look again
+		return
+	}
+	mf := e.keepManifest(m, here)
+	for _, c := range l.added {
+		e.markHere(mf, c)
+	}
+	e.useManifest(mf)
+}
+
+// keepManifest files a manifest.
+func (e *Engine) keepManifest(m *dray.Manifest, here []uint64) *manifest {
+	m.Index()
+	mf := &manifest{m: m, here: newLeafSet(m.Len()), avail: make([]uint16, m.Len())}
+	copy(mf.here, here)
+	e.manifests[m.Root()] = mf
+	e.manifestList = append(e.manifestList, mf)
+	return mf
+}
+
+// useManifest goes on with what waited for a manifest: peers that follow the root, or are followed, and walks.
+func (e *Engine) useManifest(mf *manifest) {
+	root := mf.m.Root()
+	for _, p := range append([]*peer(nil), e.upPeers...) {
+		if f := p.feeds[root]; f != nil && f.m == nil {
+			e.bindFeed(f, mf)
+		}
+	}
+	e.pushWalks(mf)
+	e.dropManifest(mf) // if nobody is interested any more
+}
+
+// dropManifest forgets a manifest that nobody uses.
+func (e *Engine) dropManifest(mf *manifest) {
+	if len(mf.sessions)+len(mf.feeds) > 0 || e.manifests[mf.m.Root()] != mf {
+		return
+	}
+	delete(e.manifests, mf.m.Root())
+	for i, o := range e.manifestList {
+		if o == mf {
+			e.manifestList = append(e.manifestList[:i], e.manifestList[i+1:]...)
+			break
+		}
+	}
+}
+
+// SetManifest tells the engine the leaves under the root of session s, which it was opened with. What the session asks for
+// with [Engine.Demand] is an index into it. The manifest must not change any more, and is indexed by the engine.
+func (e *Engine) SetManifest(now time.Duration, id SessionID, m *dray.Manifest) {
+	e.now = now
+	s := e.sessions[id]
+	if s == nil || s.man != nil || m.Len() == 0 {
+		return
+	}
+	mf := e.manifests[m.Root()]
+	if mf == nil {
+		mf = e.keepManifest(m, nil)
+	} else if mf.m.Len() != m.Len() {
+		return // one of them was refuted: the session goes on by CID
+	}
+	s.man = mf
+	s.demand = newLeafSet(m.Len())
+	mf.sessions = append(mf.sessions, s)
+	for _, sp := range s.peers {
+		if f := sp.p.feeds[m.Root()]; f != nil && f.m == mf {
+			e.refeed(sp, f)
+		}
+	}
+	e.useManifest(mf)
+}
+
+// Demand says that session s misses count leaves from first on. Leaves that are on their way, or were demanded before, are
+// not asked for twice; each leaf that is missing is answered by one entry in [Ready.Delivers], however many places it has.
+// It panics unless the session has a manifest with these leaves.
+func (e *Engine) Demand(now time.Duration, id SessionID, first, count int) {
+	e.now = now
+	s := e.sessions[id]
+	if s == nil || s.ended() {
+		return
+	}
+	m := s.man.m
+	for i := first; i < first+count; i++ {
+		k, _ := m.Find(m.Leaf(i))
+		if w := e.wants[m.Leaf(k)]; w != nil && w.asker(s) != nil {
+			continue
+		}
+		if s.demand.add(k) {
+			s.demanded++
+			s.low = min(s.low, k>>6)
+		}
+	}
+	if s.state == SessionCreated {
+		s.to(SessionActive)
+	}
+	e.takePushed(s)
+	for _, sp := range s.peers {
+		sp.dry = false
+		e.roomChanged(sp.p)
+	}
+	e.touchSession(s)
+	e.dirtySession(s)
+}
+
+// Undemand withdraws what [Engine.Demand] asked for and nobody was asked for yet or has sent: nothing more of these leaves is
+// delivered to the session.
+func (e *Engine) Undemand(now time.Duration, id SessionID, first, count int) {
+	e.now = now
+	s := e.sessions[id]
+	if s == nil || s.man == nil {
+		return
+	}
+	m := s.man.m
+	for i := first; i < first+count; i++ {
+		k, _ := m.Find(m.Leaf(i))
+		if s.demand.remove(k) {
+			s.demanded--
+			continue
+		}
+		e.Cancel(now, id, m.Leaf(k))
+	}
+}
+
+// markHere notes that a leaf was written, in one manifest, and reports whether it is one of its leaves.
+func (e *Engine) markHere(mf *manifest, c cid.Cid) bool {
+	i, ok := mf.m.Find(c)
+	for more := ok; more; i, more = mf.m.Next(i) {
+		if !mf.here.add(i) {
+			continue
+		}
+		for _, f := range mf.feeds {
+			if f.number != 0 && !f.durable {
+				e.tell(f, i)
+			}
+		}
+		if mf.synced != nil {
+			e.unsynced = append(e.unsynced, unsyncedLeaf{mf, uint32(i)})
+		}
+	}
+	return ok
+}
+
+// written notes that a block is in the store, in every manifest.
+func (e *Engine) written(c cid.Cid) {
+	for _, mf := range e.manifestList {
+		e.markHere(mf, c)
+	}
+	for _, l := range e.loading { // no output depends on the order
+		if len(l.added) < maxLoadingAdded {
+			l.added = append(l.added, c)
+		}
+	}
+}
+
+// Removed says that a block is no longer in the store: peers who were told that it is are told so.
+func (e *Engine) Removed(now time.Duration, c cid.Cid) {
+	e.now = now
+	for _, mf := range e.manifestList {
+		i, ok := mf.m.Find(c)
+		for ; ok; i, ok = mf.m.Next(i) {
+			if !mf.here.remove(i) {
+				continue
+			}
+			if mf.synced != nil {
+				mf.synced.remove(i)
+			}
+			for _, f := range mf.feeds {
+				if f.number != 0 {
+					e.tell(f, i)
+				}
+			}
+		}
+	}
+}
+
+// meetDemand answers the sessions whose demand a block is.
+func (e *Engine) meetDemand(c cid.Cid, d Deliver) {
+	for _, mf := range e.manifestList {
+		if len(mf.sessions) == 0 {
+			continue
+		}
+		i, ok := mf.m.Find(c)
+		if !ok {
+			continue
+		}
+		for _, s := range append([]*session(nil), mf.sessions...) {
+			if !s.demand.remove(i) {
+				continue
+			}
+			s.demanded--
+			d.Session, d.refs = s.id, 1
+			s.stats.Blocks++
+			s.stats.Bytes += int64(d.Block.Size())
+			e.ready.Delivers = append(e.ready.Delivers, d)
+			e.maybeComplete(s)
+		}
+	}
+}
+
+// instantiate makes a want of leaf i, which session s demands. It is Pending and in no heap: the caller asks for it.
+func (e *Engine) instantiate(s *session, i int) *want {
+	m := s.man.m
+	s.demand.remove(i)
+	s.demanded--
+	c := m.Leaf(i)
+	w := e.wants[c]
+	if w == nil {
+		w = e.newWant(c)
+		w.home = s
+		e.wants[c] = w
+		_, w.size = m.Extent(i)
+		w.exact = true
+		w.contested = true // in no heap
+	}
+	w.man, w.leaf = s.man, uint32(i)
+	if w.home.ended() {
+		w.home = s
+	}
+	w.askers = append(w.askers, asker{s: s, refs: 1, class: s.cfg.Class, order: uint64(i)})
+	s.wants++
+	w.askers[len(w.askers)-1].pos = s.log.push(w)
+	if s.cfg.Order == Rarest {
+		w.rank.rare = int32(s.man.avail[i])
+	}
+	e.rerank(w)
+	return w
+}
+
+// demandedWant makes a want of a block that a session demands and nobody was asked for yet, or returns nil.
+func (e *Engine) demandedWant(c cid.Cid) *want {
+	for _, mf := range e.manifestList {
+		if len(mf.sessions) == 0 {
+			continue
+		}
+		if i, ok := mf.m.Find(c); ok {
+			for _, s := range mf.sessions {
+				if s.demand.has(i) && s.active() {
+					return e.instantiate(s, i)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// rareSample is how many leaves are looked at to find a rare one.
+const rareSample = 128
+
+// pick chooses a leaf that session s demands and the peer behind sp has: the first, or one that few have.
+func (e *Engine) pick(s *session, sp *sessionPeer) (int, bool) {
+	var theirs leafSet
+	if sp.use == useFeed {
+		theirs = sp.p.feeds[s.man.m.Root()].theirs
+	}
+	if s.cfg.Order == InOrder {
+		for k := s.low; k < len(s.demand); k++ {
+			word := s.demand[k]
+			if word == 0 && k == s.low {
+				s.low++
+			}
+			if theirs != nil {
+				word &= theirs[k]
+			}
+			if word != 0 {
+				return k<<6 + bits.TrailingZeros64(word), true
+			}
+		}
+		return 0, false
+	}
+	best, least, seen := -1, ^uint16(0), 0
+	start := e.rand.IntN(len(s.demand))
+	turn := e.rand.IntN(64)
+	for n := range s.demand {
+		k := start + n
+		if k >= len(s.demand) {
+			k -= len(s.demand)
+		}
+		word := s.demand[k]
+		if theirs != nil {
+			word &= theirs[k]
+		}
+		for word = bits.RotateLeft64(word, -turn); word != 0; word &= word - 1 {
+			i := k<<6 + (bits.TrailingZeros64(word)+turn)&63
+			if a := s.man.avail[i]; best < 0 || a < least {
+				best, least = i, a
+			}
+			seen++
+		}
+		if seen >= rareSample {
+			break
+		}
+	}
+	return best, best >= 0
+}
+
+// unsyncedLeaf is a leaf that was written and may be lost with the power.
+type unsyncedLeaf struct {
+	mf *manifest
+	i  uint32
+}
+
+// Synced says that everything that was written when [Ready] last said Sync would survive a loss of power.
+func (e *Engine) Synced(now time.Duration) {
+	e.now = now
+	for _, u := range e.syncing {
+		if u.mf.synced == nil || !u.mf.here.has(int(u.i)) || !u.mf.synced.add(int(u.i)) {
+			continue
+		}
+		for _, f := range u.mf.feeds {
+			if f.number != 0 && f.durable {
+				e.tell(f, int(u.i))
+			}
+		}
+	}
+	e.syncing = e.syncing[:0]
+	e.syncWait = false
+}
+
+// durably makes a manifest keep apart what is synced. What is here already counts once it was synced.
+func (e *Engine) durably(mf *manifest) {
+	if mf.synced != nil {
+		return
+	}
+	mf.synced = newLeafSet(mf.m.Len())
+	for i := mf.here.next(0); i >= 0; i = mf.here.next(i + 1) {
+		e.unsynced = append(e.unsynced, unsyncedLeaf{mf, uint32(i)})
+	}
+}
+
+// Copies returns, for a root whose manifest is known, how many connected peers have said that they hold each leaf durably
+// or not, as they were asked to say. It returns nil when the root is not known.
+func (e *Engine) Copies(root cid.Cid) []uint16 {
+	mf := e.manifests[root]
+	if mf == nil {
+		return nil
+	}
+	return append([]uint16(nil), mf.avail...)
+}
