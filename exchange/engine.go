@@ -32,6 +32,8 @@ type Config struct {
 	Strategy Strategy
 	// Score weighs what counts under BestScore. If zero, ScoreDefault. New panics if the weights do not sum to 1.
 	Score Score
+	// Withhold serves nobody: peers are told so, and that nothing is here if they ask nevertheless.
+	Withhold bool
 	// Ban is how long a peer that breaks the protocol is refused. If zero, one hour.
 	Ban time.Duration
 }

@@ -254,6 +254,9 @@ func (e *Engine) answerFollow(f *feed) {
 		e.durably(f.m)
 		has = f.m.synced
 	}
+	if e.cfg.Withhold {
+		has = nil
+	}
 	for i := has.next(f.first); i >= 0 && i < f.end; i = has.next(i + 1) {
 		f.news = append(f.news, uint32(i))
 	}
@@ -274,8 +277,12 @@ func (e *Engine) list(f *feed) {
 
 // tell notes that leaf i has come, or gone, for a peer that follows.
 func (e *Engine) tell(f *feed, i int) {
-	if f.heard == nil || i < f.first || i >= f.end {
+	if f.heard == nil || i < f.first || i >= f.end || e.cfg.Withhold {
 		return
+	}
+	if len(f.news) > 2*f.m.m.Len()+64 { // the peer takes no messages: each leaf need be there only once
+		slices.Sort(f.news)
+		f.news = slices.Compact(f.news)
 	}
 	f.news = append(f.news, uint32(i))
 	e.list(f)

@@ -106,18 +106,19 @@ func (e *Engine) dropManifest(mf *manifest) {
 }
 
 // SetManifest tells the engine the leaves under the root of session s, which it was opened with. What the session asks for
-// with [Engine.Demand] is an index into it. The manifest must not change any more, and is indexed by the engine.
-func (e *Engine) SetManifest(now time.Duration, id SessionID, m *dray.Manifest) {
+// with [Engine.Demand] is an index into it. The manifest must not change any more, and is indexed by the engine. It reports
+// false when the session must go on by CID: it has ended, or the root is known with other leaves.
+func (e *Engine) SetManifest(now time.Duration, id SessionID, m *dray.Manifest) bool {
 	e.now = now
 	s := e.sessions[id]
 	if s == nil || s.man != nil || m.Len() == 0 {
-		return
+		return false
 	}
 	mf := e.manifests[m.Root()]
 	if mf == nil {
 		mf = e.keepManifest(m, nil)
 	} else if mf.m.Len() != m.Len() {
-		return // one of them was refuted: the session goes on by CID
+		return false // one of them was refuted
 	}
 	s.man = mf
 	s.demand = newLeafSet(m.Len())
@@ -128,6 +129,7 @@ func (e *Engine) SetManifest(now time.Duration, id SessionID, m *dray.Manifest) 
 		}
 	}
 	e.useManifest(mf)
+	return true
 }
 
 // Demand says that session s misses count leaves from first on. Leaves that are on their way, or were demanded before, are
@@ -138,6 +140,9 @@ func (e *Engine) Demand(now time.Duration, id SessionID, first, count int) {
 	s := e.sessions[id]
 	if s == nil || s.ended() {
 		return
+	}
+	if s.man == nil {
+		panic("exchange: Demand without a manifest")
 	}
 	m := s.man.m
 	for i := first; i < first+count; i++ {
@@ -198,6 +203,14 @@ func (e *Engine) markHere(mf *manifest, c cid.Cid) bool {
 		}
 	}
 	return ok
+}
+
+// Here says that leaf i of a root is in the store, and was before: peers who follow the root are told.
+func (e *Engine) Here(now time.Duration, root cid.Cid, i int) {
+	e.now = now
+	if mf := e.manifests[root]; mf != nil && i < mf.m.Len() {
+		e.markHere(mf, mf.m.Leaf(i))
+	}
 }
 
 // written notes that a block is in the store, in every manifest.

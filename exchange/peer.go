@@ -80,8 +80,9 @@ type peer struct {
 	// What the peer may send beyond what it has: granted so far apart from the base, said to be, and used.
 	granted, creditTold, used int64
 	seqOut, seqIn             uint64
-	withholds                 bool // it answers no wants
-	sated                     bool // it wants nothing
+	info                      wire.Info // as last said
+	withholds                 bool      // it answers no wants
+	sated                     bool      // it wants nothing
 
 	flow    flow
 	merit   merit
@@ -175,7 +176,7 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	}
 	p.stopWalks, p.answers, p.lastWalk, p.heardWalk = nil, nil, 0, 0
 	p.granted, p.creditTold, p.used, p.seqOut, p.seqIn = 0, 0, 0, 0, 0
-	p.withholds, p.sated = false, false
+	p.withholds, p.sated, p.info = false, false, wire.Info{}
 	p.cancels = p.cancels[:0]
 	p.presences = p.presences[:0]
 	p.writing = false
@@ -214,7 +215,7 @@ func (e *Engine) Sent(now time.Duration, id dray.PeerID) {
 	e.now = now
 	if p := e.peers[id]; p != nil && p.writing {
 		p.writing = false
-		if p.hasNews() {
+		if e.hasNews(p) {
 			e.dirtyPeer(p)
 		}
 	}
@@ -273,12 +274,17 @@ func (e *Engine) roomChanged(p *peer) {
 func (sp *sessionPeer) ready() bool { return sp.use == useHolder || sp.use == useFeed && !sp.dry }
 
 // hasNews reports whether there is something to announce.
-func (p *peer) hasNews() bool {
+func (e *Engine) hasNews(p *peer) bool {
 	if p.queue.n > 0 || len(p.cancels) > 0 || len(p.presences) > 0 {
 		return true
 	}
-	return p.caps.Indexes && (len(p.follows) > 0 || len(p.newsy) > 0 || len(p.stopWalks) > 0 || p.asksToWalk() ||
+	return p.caps.Indexes && (len(p.follows) > 0 || len(p.newsy) > 0 || p.greeted && p.info != e.info() || len(p.stopWalks) > 0 || p.asksToWalk() ||
 		p.answering() || p.creditTold-p.used < creditBase/2)
+}
+
+// info says what this host is up to.
+func (e *Engine) info() wire.Info {
+	return wire.Info{Set: true, Uploading: !e.cfg.Withhold, Downloading: len(e.sessionList) > 0}
 }
 
 func (p *peer) asksToWalk() bool {
@@ -297,6 +303,10 @@ func (e *Engine) announceRoots(p *peer, m *wire.Message) {
 	if g := p.granted + creditBase; g > p.creditTold {
 		p.creditTold = g
 		m.Credit = uint64(g)
+	}
+	m.Info = wire.Info{}
+	if i := e.info(); i != p.info {
+		m.Info, p.info = i, i
 	}
 	for _, f := range p.follows {
 		m.Follows = append(m.Follows, wire.Follow{
@@ -344,7 +354,7 @@ func (p *peer) priority(w *want) int32 {
 // announce builds the next control message for p, and files the asks in it as announced. It returns false when there is
 // nothing to say.
 func (e *Engine) announce(p *peer) bool {
-	if !p.up || p.writing || !p.hasNews() {
+	if !p.up || p.writing || !e.hasNews(p) {
 		return false
 	}
 	m := &p.msg

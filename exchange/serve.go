@@ -219,7 +219,7 @@ func (e *Engine) Loaded(now time.Duration, l Load, size int64, data []byte, err 
 func (e *Engine) lookedUp(v *served, size int64, here bool) {
 	p := v.p
 	switch {
-	case !here:
+	case !here || e.cfg.Withhold:
 		v.state = serveAbsent
 		if v.answer && p.caps.Haves {
 			p.presences = append(p.presences, wire.Presence{CID: v.cid, Have: false, Leaves: v.name})

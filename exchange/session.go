@@ -199,6 +199,9 @@ func (e *Engine) OpenSession(now time.Duration, cfg SessionConfig) SessionID {
 	}
 	for _, p := range e.upPeers {
 		e.join(s, p)
+		if len(e.sessionList) == 1 && p.caps.Indexes {
+			e.dirtyPeer(p) // it hears that something is wanted here
+		}
 	}
 	if cfg.Deadline != 0 {
 		e.timers.setEarlier(&s.timer, cfg.Deadline)
@@ -318,6 +321,13 @@ func (e *Engine) endSession(s *session, state SessionState) {
 	e.dropEarly(s)
 	if s.cfg.Root.Defined() {
 		e.unsubscribe(s.cfg.Root)
+	}
+	if len(e.sessionList) == 0 {
+		for _, p := range e.upPeers {
+			if p.caps.Indexes {
+				e.dirtyPeer(p)
+			}
+		}
 	}
 	e.ready.Sessions = append(e.ready.Sessions, SessionEvent{Session: s.id, State: state, Stats: s.stats})
 }

@@ -23,7 +23,7 @@ const (
 	walkPatience  = 5 * time.Second // without a sign of life, after which a walk is given up
 	walkAttempts  = 2
 	creditBase    = 4 << 20 // bytes that a peer may always send beyond what it was asked for
-	maxEarlyBlock = 80 << 20
+	maxEarlyBlock = 40 << 20
 )
 
 // WalkOptions say what a session's walk asks for. The zero value asks for none.
@@ -282,7 +282,7 @@ func (e *Engine) receiveWalk(p *peer, x *wire.Walk) {
 	p.heardWalk = x.ID
 	a := &walked{w: *x}
 	p.answers = append(p.answers, a)
-	if len(p.answers) > maxWalks {
+	if len(p.answers) > maxWalks || e.cfg.Withhold {
 		a.last, a.status = true, wire.WalkRefused
 		e.dirtyPeer(p)
 		return
@@ -347,7 +347,7 @@ func (e *Engine) pushWalks(mf *manifest) {
 
 // readyToPush chooses the leaves that follow a walk, when all before them is there.
 func (e *Engine) readyToPush(p *peer, a *walked) {
-	if !a.last || a.waits || a.w.Push == 0 || a.w.Leaves || a.status == wire.WalkAbsent || a.pushed != nil {
+	if !a.last || a.waits || a.w.Push == 0 || p.sated || a.w.Leaves || a.status == wire.WalkAbsent || a.pushed != nil {
 		return
 	}
 	mf := e.manifests[a.w.Root]

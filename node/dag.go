@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	sweepAhead = 4096    // blocks of a DAG wanted at a time
-	sweepMax   = 1 << 28 // blocks of one DAG
+	sweepAhead = 4096     // blocks of a DAG wanted at a time
+	sweepBytes = 32 << 20 // of blocks that are asked for at once
+	sweepMax   = 1 << 28  // blocks of one DAG
 )
 
 // DAGConfig says which blocks to bring. Root is required.
@@ -40,9 +41,14 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 	}
 	d := &dagFetch{n: n, cfg: cfg, got: make(chan exchange.Deliver, sweepAhead)}
 	d.sweep = unixfs.NewSweep(sweepMax, cfg.Root)
+	var walk exchange.WalkOptions
+	if _, err := n.store.Stat(ctx, cfg.Root); err != nil {
+		walk = exchange.WalkOptions{Bytes: sweepBytes, Leaves: true}
+	}
 	n.ask(func() {
 		d.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
-			Peers: idsOf(cfg.Peers), Only: cfg.Only, Class: cfg.Class,
+			Peers: idsOf(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Root: cfg.Root,
+			Walk: walk,
 		})
 		n.sinks[d.id] = &sink{
 			take: func(x exchange.Deliver) bool { d.got <- x; return true }, // has room: no more than that are wanted

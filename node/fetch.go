@@ -23,7 +23,10 @@ import (
 //  5. A file whose leaves are all there is finished: synced and moved to its name.
 
 const (
-	aheadBytes  = 512 << 20 // leaves wanted and not delivered
+	aheadBytes  = 512 << 20 // leaves wanted and not delivered, by one reader; a swarm has aheadSwarm times as much
+	aheadSwarm  = 32
+	walkBytes   = 16 << 20 // of a skeleton that is asked for at once
+	pushBytes   = 8 << 20  // of leaves that may follow it unasked: what a fast, distant peer sends in a round trip
 	aheadWants  = 8192
 	aheadBlocks = 1024 // skeleton blocks wanted at a time
 	progressGap = 200 * time.Millisecond
@@ -137,6 +140,9 @@ type fetch struct {
 	dups     int64
 
 	calls *calls
+
+	rooted  bool // the engine knows the manifest: leaves are wanted by index
+	refuted bool // some leaf was not what its parent says: the manifest is not everybody's
 }
 
 type wantedLeaf struct {
@@ -157,10 +163,14 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 	f.lastAt = f.start
 	f.progress.Root = cfg.Root
 	f.tree = newTree(n, cfg.Path)
+	var walk exchange.WalkOptions
+	if _, err := n.store.Stat(n.ctx, cfg.Root); err != nil {
+		walk = exchange.WalkOptions{Bytes: walkBytes, Push: pushBytes}
+	} // else an earlier attempt has brought the skeleton, or some of it, and perhaps leaves that must not come again
 	n.ask(func() {
 		f.dups = n.engine.Totals().DuplicateBytes
 		f.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
-			Peers: idsOf(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Order: cfg.Order,
+			Peers: idsOf(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Order: cfg.Order, Root: cfg.Root, Walk: walk,
 		})
 		n.sinks[f.id] = &sink{take: f.take, end: func(error) {}}
 	})
@@ -271,6 +281,12 @@ func (f *fetch) advance(ctx context.Context) error {
 	if err := f.tree.enter(ctx, f.walk.Entries(), f.walk.Done()); err != nil {
 		return err
 	}
+	if f.walk.Done() && !f.rooted && !f.refuted && f.n.net != nil {
+		man := f.walk.Manifest()
+		man.Index()
+		f.n.ask(func() { f.rooted = f.n.engine.SetManifest(f.n.now(), f.id, man) })
+		f.refuted = !f.rooted
+	}
 	return f.wantLeaves(ctx)
 }
 
@@ -312,10 +328,14 @@ const lookBatch = 256 // leaves looked for on this machine at a time
 // in its place, the rest is wanted.
 func (f *fetch) wantLeaves(ctx context.Context) error {
 	man, entries := f.walk.Manifest(), f.walk.Entries()
-	for f.next < man.Len() && f.bytes < aheadBytes && len(f.out) < aheadWants {
+	most := int64(aheadBytes)
+	if f.cfg.Order == exchange.Rarest {
+		most *= aheadSwarm
+	}
+	for f.next < man.Len() && f.bytes < most && len(f.out) < aheadWants {
 		batch := f.batch[:0]
 		ahead := f.bytes
-		for ; f.next < man.Len() && len(batch) < lookBatch && ahead < aheadBytes; f.next++ {
+		for ; f.next < man.Len() && len(batch) < lookBatch && ahead < most; f.next++ {
 			i := f.next
 			leaf := man.Leaf(i)
 			offset, size := man.Extent(i)
@@ -329,6 +349,7 @@ func (f *fetch) wantLeaves(ctx context.Context) error {
 				return err
 			}
 			if filled {
+				f.here(i)
 				f.inPlace(file, size, true)
 				continue
 			}
@@ -365,6 +386,7 @@ func (f *fetch) wantBatch(ctx context.Context, batch []leafPlace) error {
 			break // refuted
 		}
 		if here {
+			f.here(int(p.order))
 			f.inPlace(p.file, p.size, true)
 			continue
 		}
@@ -375,15 +397,39 @@ func (f *fetch) wantBatch(ctx context.Context, batch []leafPlace) error {
 		f.bytes += p.size
 		asks = append(asks, p)
 	}
-	if len(asks) > 0 {
-		f.n.do(func() {
-			for _, a := range asks {
-				f.leafs[a.leaf] = expectedLeaf{a.size}
+	f.ask(asks)
+	return nil
+}
+
+// ask wants leaves: by index, once the engine knows the manifest, else by CID.
+func (f *fetch) ask(asks []leafPlace) {
+	if len(asks) == 0 {
+		return
+	}
+	rooted := f.rooted
+	f.n.do(func() {
+		for _, a := range asks {
+			f.leafs[a.leaf] = expectedLeaf{a.size}
+			if !rooted {
 				f.n.engine.Want(f.n.now(), f.id, a.leaf, exchange.WantOptions{Order: a.order, Size: a.size})
 			}
-		})
+		}
+		for i := 0; rooted && i < len(asks); {
+			k := i + 1
+			for k < len(asks) && asks[k].order == asks[k-1].order+1 {
+				k++
+			}
+			f.n.engine.Demand(f.n.now(), f.id, int(asks[i].order), k-i)
+			i = k
+		}
+	})
+}
+
+// here tells the engine, and by it the peers, that a leaf of the manifest is on this machine.
+func (f *fetch) here(i int) {
+	if f.rooted {
+		f.n.do(func() { f.n.engine.Here(f.n.now(), f.cfg.Root, i) })
 	}
-	return nil
 }
 
 // recoverFiles looks for leaves in what an earlier attempt left in the batch's files.
@@ -445,6 +491,7 @@ func (f *fetch) refute(leaf cid.Cid) error {
 		return err
 	}
 	f.next = 0
+	f.rooted, f.refuted = false, true
 	f.tree.restart()
 	f.progress.Done, f.progress.Reused, f.progress.Leaves = 0, 0, 0
 	return nil

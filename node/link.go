@@ -54,7 +54,7 @@ func protocols() []transport.Protocol {
 }
 
 func capsOf(v wire.Version) exchange.Caps {
-	return exchange.Caps{Protocol: v.Protocol(), Haves: v.Haves()}
+	return exchange.Caps{Protocol: v.Protocol(), Haves: v.Haves(), Indexes: v.Indexes()}
 }
 
 // peerUp and peerDown are called by the network.
@@ -93,7 +93,11 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	for range n.cfg.Streams {
 		n.wg.Go(l.writeBlocks)
 	}
-	n.engine.PeerUp(n.now(), id, capsOf(wire.V120))
+	assumed := wire.Swap1 // a refusal shows soon, and costs nothing but a round trip
+	if anyVersion {
+		assumed = wire.V120
+	}
+	n.engine.PeerUp(n.now(), id, capsOf(assumed))
 	n.event(PeerConnected{Peer: id, Info: conn.Info()})
 }
 
@@ -115,6 +119,7 @@ func (n *Node) removeLink(l *link) {
 	for _, s := range l.writing {
 		s.Reset()
 	}
+	n.stopWalks(l.peer)
 	n.engine.PeerDown(n.now(), l.peer)
 	n.event(PeerGone{Peer: l.peer})
 }
@@ -220,7 +225,7 @@ func (l *link) offer(v wire.Version) []transport.Protocol {
 	case v != 0:
 		return []transport.Protocol{transport.Protocol(v.Protocol())}
 	case l.any:
-		return protocols()
+		return protocols()[1:] // the preferred one was refused
 	}
 	return protocols()[:1]
 }
@@ -236,7 +241,7 @@ func (l *link) writeControl() {
 		case <-l.ctx.Done():
 			return
 		case m := <-l.control:
-			err := o.open(l.offer(0))
+			err := o.open(l.offer(wire.Version(l.heard.Load())))
 			if err == nil {
 				buf, err = o.writeMessage(buf[:0], m)
 			}
@@ -344,8 +349,8 @@ func (n *Node) linkFailed(l *link, err error) {
 		return
 	}
 	n.cfg.Log.Debug("stream failed", "peer", l.peer, "err", err)
-	if l.failures++; l.failures >= maxFailures {
-		n.closeLink(l)
+	if l.failures++; l.failures >= maxFailures || l.version.Indexes() {
+		n.closeLink(l) // TensorSwap's state belongs to the connection: both sides begin again
 		return
 	}
 	n.reopen(l, l.any)

@@ -78,8 +78,20 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 	for _, s := range r.Stores {
 		n.queue = append(n.queue, job{store: s.Block})
 	}
+	for _, m := range r.Manifests {
+		n.queue = append(n.queue, job{root: m.Root})
+	}
+	for _, w := range r.Walks {
+		n.goOn(w)
+	}
+	if r.Sync {
+		n.queue = append(n.queue, job{sync: true})
+	}
 	for _, d := range r.Delivers {
 		n.deliver(d)
+	}
+	for _, b := range r.Discards {
+		n.settled = append(n.settled, b)
 	}
 	for i, b := range n.settled {
 		n.unframe(b)

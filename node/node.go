@@ -92,7 +92,8 @@ type Node struct {
 	waiters  map[waitKey][]*waiter
 	sinks    map[exchange.SessionID]*sink
 	arrived  map[cid.Cid]*frame // the frame of each block that is being written
-	settled  []dray.Block       // written; their frames are done with once they are delivered
+	walkers  map[walkKey]*walker
+	settled  []dray.Block // written; their frames are done with once they are delivered
 }
 
 // New returns a running Node. It starts to serve what the store holds at once.
@@ -117,6 +118,7 @@ func New(cfg Config) (*Node, error) {
 		waiters:  make(map[waitKey][]*waiter),
 		sinks:    make(map[exchange.SessionID]*sink),
 		arrived:  make(map[cid.Cid]*frame),
+		walkers:  make(map[walkKey]*walker),
 	}
 	n.raw, _ = cfg.Store.(dray.RawGetter)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -177,6 +179,32 @@ func (n *Node) Added(blocks ...dray.Stat) {
 			}
 		})
 	}
+}
+
+// Removed tells the Node that blocks are no longer in the store, so that peers who were told of them are told so.
+func (n *Node) Removed(cids ...cid.Cid) {
+	for len(cids) > 0 {
+		k := min(len(cids), 256)
+		part := cids[:k]
+		cids = cids[k:]
+		n.do(func() {
+			for _, c := range part {
+				n.engine.Removed(n.now(), c)
+			}
+		})
+	}
+}
+
+// CountCopies makes the Node ask every peer that fetches root to say which leaves it holds so that they would survive a loss
+// of power. [Node.Copies] tells the result.
+func (n *Node) CountCopies(root cid.Cid) { n.do(func() { n.engine.CountCopies(root) }) }
+
+// Copies returns how many connected peers have said that they hold each leaf of root, by index; after [Node.CountCopies],
+// those that hold it durably. It returns nil when nobody has asked about root.
+func (n *Node) Copies(root cid.Cid) []uint16 {
+	var out []uint16
+	n.ask(func() { out = n.engine.Copies(root) })
+	return out
 }
 
 // Put writes blocks to the store and lets those know who wait for them.

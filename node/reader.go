@@ -3,7 +3,10 @@ package node
 import (
 	"errors"
 	"io"
+	"slices"
 	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"dray"
 	"dray/digest"
@@ -71,7 +74,7 @@ func (r *reader) Read(p []byte) (int, error) {
 }
 
 func (r *reader) run() error {
-	frames := wire.FrameReader{R: r}
+	frames := wire.FrameReader{R: r, Version: r.version}
 	var taken int64
 	alloc := func(size int) []byte {
 		r.s.SetReadDeadline(time.Now().Add(frameGrace + time.Duration(size)*time.Second/frameRate))
@@ -108,6 +111,9 @@ func (r *reader) message(buf []byte, size int64) error {
 		return err
 	}
 	f.left = len(m.Blocks) + 1 // one for the message itself
+	if m.Seq != 0 {
+		return r.answer(m, f)
+	}
 	jobs := make([]digest.Job, len(m.Blocks))
 	for i := range m.Blocks {
 		j := &jobs[i]
@@ -119,8 +125,41 @@ func (r *reader) message(buf []byte, size int64) error {
 	}
 	m.Blocks = nil
 	n.do(func() {
-		if len(m.Wants)+len(m.Presences) > 0 || m.Full {
+		if !m.Empty() {
 			n.engine.Receive(n.now(), r.peer, m, nil)
+		}
+		n.drop(f)
+	})
+	return nil
+}
+
+// answer hands a message of the state lane to the loop, with the blocks of a walk that it may carry: in order and at once,
+// because what ends the walk counts on all before it.
+func (r *reader) answer(m *wire.Message, f *frame) error {
+	n := r.n
+	blocks := make([]dray.Block, 0, len(m.Blocks))
+	for i := range m.Blocks {
+		b, err := dray.Hashed(m.Blocks[i].Prefix, m.Blocks[i].Data)
+		if err != nil {
+			n.do(func() { n.engine.Offend(n.now(), r.peer, &exchange.Violation{What: err.Error()}) })
+			f.left--
+			continue
+		}
+		blocks = append(blocks, b)
+	}
+	m.Blocks = nil
+	n.do(func() {
+		refused := make(map[cid.Cid]int)
+		for _, b := range n.engine.Receive(n.now(), r.peer, m, blocks) {
+			refused[b.CID()]++
+		}
+		for _, b := range slices.Backward(blocks) { // of blocks that come twice, the first is taken
+			if refused[b.CID()] > 0 {
+				refused[b.CID()]--
+				n.drop(f)
+			} else {
+				n.arrived[b.CID()] = f
+			}
 		}
 		n.drop(f)
 	})

@@ -3,15 +3,22 @@ package node
 import (
 	"context"
 
+	"github.com/ipfs/go-cid"
+
 	"dray"
 	"dray/exchange"
 	"dray/wire"
 )
 
-// job is one thing for a store worker: look-ups and reads, or a write.
+// job is one thing for a store worker: look-ups and reads, or a walk to go on with, a root whose manifest is asked for, a
+// sync, or a write.
 type job struct {
-	loads []exchange.Load
-	store dray.Block
+	loads  []exchange.Load
+	walk   exchange.WalkLoad
+	walker *walker
+	root   cid.Cid
+	sync   bool
+	store  dray.Block
 }
 
 // work is a store worker.
@@ -21,9 +28,16 @@ func (n *Node) work() {
 		case <-n.done:
 			return
 		case j := <-n.jobs:
-			if len(j.loads) > 0 {
+			switch {
+			case len(j.loads) > 0:
 				n.load(j.loads)
-			} else {
+			case j.walker != nil:
+				n.walk(j.walk, j.walker)
+			case j.root.Defined():
+				n.manifest(j.root)
+			case j.sync:
+				n.sync()
+			default:
 				n.write(j.store)
 			}
 		}
@@ -57,6 +71,7 @@ func (n *Node) load(loads []exchange.Load) {
 			}
 			if a.err != nil {
 				n.cfg.Log.Debug("cannot read a block to serve", "cid", a.load.CID, "err", a.err)
+				n.engine.Removed(n.now(), a.load.CID)
 			}
 			if !n.engine.Loaded(n.now(), a.load, 0, a.frame, a.err) {
 				n.buffers.put(a.frame)

@@ -31,7 +31,7 @@ const (
 
 // Protocols returns the ids of all versions, the preferred one first. The caller owns the slice.
 func Protocols() []string {
-	return []string{ProtocolV120, ProtocolV110, ProtocolV100, ProtocolLegacy}
+	return []string{ProtocolSwap1, ProtocolV120, ProtocolV110, ProtocolV100, ProtocolLegacy}
 }
 
 // ParseVersion returns the version with the given protocol id, and whether there is one.
