@@ -21,25 +21,36 @@ const maxBits = math.MaxUint32
 
 // Check returns how many bits b describes, or an error that wraps [ErrMalformed].
 func (b Bits) Check() (n uint64, err error) {
+	n, _, err = b.scan()
+	return n, err
+}
+
+// scan is Check, and returns the last byte that b describes.
+func (b Bits) scan() (n uint64, last byte, err error) {
 	for rest := b; len(rest) > 0; {
 		h, k := binary.Uvarint(rest)
 		if k <= 0 || k > 1 && rest[k-1] == 0 {
-			return 0, fmt.Errorf("%w: bitmap: a piece that does not begin with a varint", ErrMalformed)
+			return 0, 0, fmt.Errorf("%w: bitmap: a piece that does not begin with a varint", ErrMalformed)
 		}
 		rest = rest[k:]
 		bytes := h >> 2
 		if h&1 == 0 {
 			if bytes = h >> 1; bytes > uint64(len(rest)) {
-				return 0, fmt.Errorf("%w: bitmap: %d bytes announced, %d there", ErrMalformed, bytes, len(rest))
+				return 0, 0, fmt.Errorf("%w: bitmap: %d bytes announced, %d there", ErrMalformed, bytes, len(rest))
+			}
+			if bytes > 0 {
+				last = rest[bytes-1]
 			}
 			rest = rest[bytes:]
+		} else {
+			last = -byte(h >> 1 & 1)
 		}
 		if bytes == 0 || bytes > maxBits/8 || n+8*bytes > maxBits {
-			return 0, fmt.Errorf("%w: bitmap: a piece of %d bytes at bit %d", ErrMalformed, bytes, n)
+			return 0, 0, fmt.Errorf("%w: bitmap: a piece of %d bytes at bit %d", ErrMalformed, bytes, n)
 		}
 		n += 8 * bytes
 	}
-	return n, nil
+	return n, last, nil
 }
 
 // Ones yields the runs of ones, first index and length, in order; neighbouring runs are one. It stops at the first piece

@@ -39,9 +39,12 @@ const (
 	presenceDontHave = 1
 )
 
-// Decode reads the message in frame, which is without its length prefix, into m, whose slices are reused. The blocks' data
-// aliases frame, so frame must stay as it is while they are in use; CIDs are copied. All versions are read alike, as
-// deployed peers do: each field in whatever version it comes.
+// Decode reads the message in frame, as [FrameReader.Next] returns it, into m, whose slices are reused. The blocks' data
+// aliases frame, so frame must stay as it is while they are in use; CIDs and bitmaps are copied. All versions of Bitswap are
+// read alike, as deployed peers do: each field in whatever version it comes.
+//
+// Of TensorSwap, whatever no Dray writes is an [*Error] too: nothing is ignored but sections of later versions that say
+// that they may be. What follows is about Bitswap.
 //
 // What cannot be read is an [*Error], the sender's fault: bytes that are no message (ErrMalformed), a CID or prefix that
 // does not parse ([dray.ErrBadCID]), a block of more than [dray.MaxBlockSize] bytes ([dray.ErrTooBig]), more than
@@ -54,6 +57,16 @@ func Decode(v Version, frame []byte, m *Message) error {
 	m.Reset()
 	if err := v.check("decode"); err != nil {
 		return err
+	}
+	if v == Swap1 {
+		if err := decodeSwap(frame, m); err != nil {
+			m.Reset()
+			if e, ok := err.(*Error); ok {
+				e.Version = Swap1
+			}
+			return err
+		}
+		return nil
 	}
 	if len(frame) > MaxMessageSize {
 		return &Error{Field: "frame", Err: fmt.Errorf("%w: %d bytes, at most %d", ErrTooLong, len(frame), MaxMessageSize)}

@@ -43,12 +43,29 @@ const inlineBlock = 1 << 10
 //
 // The want list is always written, even when empty, because Kubo up to 0.35 panics without it. A cancel is written without
 // priority and type. Before 1.2.0, WantHaves, presences and pending bytes are left out; before 1.1.0, blocks are without
-// prefix. Pending bytes are also left out where they alone would make the message too long.
+// prefix. Pending bytes are also left out where they alone would make the message too long. TensorSwap's parts are only
+// written in [Swap1], where a message that is one block and nothing else becomes a data frame.
 //
 // The error is a [*dray.Error] and dst is returned as it was when a CID may not travel or the version does not carry it
 // ([dray.ErrBadCID]), a block is over [dray.MaxBlockSize] ([dray.ErrTooBig]), or the message over [MaxMessageSize]
-// ([ErrTooLong]) or [MaxBlocks] ([ErrTooMany]).
+// ([ErrTooLong]) or [MaxBlocks] ([ErrTooMany]). In TensorSwap so is
+// whatever the other side would have to refuse: a feed or walk without a number, a run beyond the last leaf, a bitmap longer
+// than its manifest, and Full in any message but the one with Seq 1.
 func AppendMessage(dst []byte, v Version, m *Message) ([]byte, error) {
+	if v == Swap1 {
+		l, err := m.prepareSwap()
+		if err != nil {
+			return dst, err
+		}
+		dst = m.appendSwapControl(slices.Grow(dst, l.total), &l)
+		for i := range m.Blocks {
+			if !l.data {
+				dst = appendSwapBlock(dst, &m.Blocks[i])
+			}
+			dst = append(dst, m.Blocks[i].Data...)
+		}
+		return m.appendSwapEnd(dst, &l), nil
+	}
 	l, err := m.prepare(v)
 	if err != nil {
 		return dst, err
@@ -67,11 +84,22 @@ func AppendMessage(dst []byte, v Version, m *Message) ([]byte, error) {
 // all but small blocks are pieces of their own and alias m's blocks; everything else is written to the end of scratch,
 // which is grown at most once. It returns both extended slices; the pieces alias scratch.
 func AppendVectors(vec [][]byte, scratch []byte, v Version, m *Message) ([][]byte, []byte, error) {
-	l, err := m.prepare(v)
+	var (
+		l    layout
+		sl   swapLayout
+		room int
+		err  error
+	)
+	if v == Swap1 {
+		sl, err = m.prepareSwap()
+		room = sl.total
+	} else {
+		l, err = m.prepare(v)
+		room = uvarintSize(uint64(l.total)) + l.total
+	}
 	if err != nil {
 		return vec, scratch, err
 	}
-	room := uvarintSize(uint64(l.total)) + l.total
 	for i := range m.Blocks {
 		if n := len(m.Blocks[i].Data); n > inlineBlock {
 			room -= n
@@ -79,16 +107,28 @@ func AppendVectors(vec [][]byte, scratch []byte, v Version, m *Message) ([][]byt
 	}
 	scratch = slices.Grow(scratch, room)
 	from := len(scratch)
-	scratch = m.appendControl(scratch, v, l)
+	if v == Swap1 {
+		scratch = m.appendSwapControl(scratch, &sl)
+	} else {
+		scratch = m.appendControl(scratch, v, l)
+	}
 	for i := range m.Blocks {
 		b := &m.Blocks[i]
-		scratch = appendBlockFields(scratch, v, b.Prefix, len(b.Data))
+		switch {
+		case v != Swap1:
+			scratch = appendBlockFields(scratch, v, b.Prefix, len(b.Data))
+		case !sl.data:
+			scratch = appendSwapBlock(scratch, b)
+		}
 		if len(b.Data) <= inlineBlock {
 			scratch = append(scratch, b.Data...)
 			continue
 		}
 		vec = append(vec, scratch[from:len(scratch):len(scratch)], b.Data)
 		from = len(scratch)
+	}
+	if v == Swap1 {
+		scratch = m.appendSwapEnd(scratch, &sl)
 	}
 	if from < len(scratch) {
 		vec = append(vec, scratch[from:len(scratch):len(scratch)])
@@ -105,6 +145,12 @@ func AppendBlockHeader(dst []byte, v Version, prefix cid.Prefix, size int, pendi
 	}
 	if err := checkBlock(v, prefix, size); err != nil {
 		return dst, err
+	}
+	if v == Swap1 {
+		if pending < 0 {
+			return dst, blame(cid.Undef, errPending)
+		}
+		return appendDataHead(dst, prefix, size, pending), nil
 	}
 	l := layout{total: fieldSize(0) + blockSize(v, prefix, size)}
 	l.setPending(v, pending)

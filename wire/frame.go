@@ -18,7 +18,10 @@ const lookAhead = 256
 type FrameReader struct {
 	// R is the stream.
 	R io.Reader
-	// Limit is the longest frame to accept, in bytes; if zero or more than [MaxMessageSize], that.
+	// Version says which framing the stream has: TensorSwap's if Swap1, and Bitswap's otherwise.
+	Version Version
+	// Limit is the longest frame to accept, in bytes; if zero or more than [MaxMessageSize], that. For TensorSwap it bounds what
+	// follows the frame's header.
 	Limit int
 
 	ahead    [lookAhead]byte
@@ -26,9 +29,10 @@ type FrameReader struct {
 	err      error
 }
 
-// Next returns the next frame, without its length prefix, in a buffer that alloc(n) has returned, cut to the frame's length
-// n. Alloc is called once the length is known and found good, and may wait for memory: nothing is read meanwhile, so the
-// sender is held back. It is not called for an empty frame, which is nil and a valid, empty message.
+// Next returns the next frame in a buffer that alloc(n) has returned, cut to the frame's length n: of Bitswap without its
+// length prefix, of TensorSwap with its header, as [Decode] wants it. A block in a data frame is what follows the first 32
+// bytes. Alloc is called once the length is known and found good, and may wait for memory: nothing is read meanwhile, so the
+// sender is held back. It is not called for an empty frame (a keep-alive), which is nil and a valid, empty message.
 //
 // At the end of the stream between two frames the error is io.EOF, within a frame io.ErrUnexpectedEOF; other errors of R
 // are returned as they are. A length that is too great ([ErrTooLong]) or no varint ([ErrMalformed]) is an [*Error]. If
@@ -47,8 +51,21 @@ func (f *FrameReader) Next(alloc func(n int) []byte) ([]byte, error) {
 	return frame, err
 }
 
-// length reads a length prefix.
+// length reads a length prefix, or looks at a TensorSwap header, which is part of the frame.
 func (f *FrameReader) length() (int, error) {
+	for f.Version == Swap1 {
+		if h := f.ahead[f.from:f.to]; len(h) >= controlHead {
+			head, n, err := swapFrame(h, f.limit())
+			if err == nil && head+n == controlHead {
+				f.from += controlHead
+				return 0, nil
+			}
+			return head + n, err
+		}
+		if err := f.fill(); err != nil {
+			return 0, err
+		}
+	}
 	for {
 		x, n, err := varint.FromUvarint(f.ahead[f.from:f.to])
 		switch {
@@ -74,7 +91,7 @@ func (f *FrameReader) limit() int {
 	return f.Limit
 }
 
-// fill reads at least one more byte ahead. It is only called when less than a varint is there.
+// fill reads at least one more byte ahead. It is only called when less than a length or header is there.
 func (f *FrameReader) fill() error {
 	f.to = copy(f.ahead[:], f.ahead[f.from:f.to])
 	f.from = 0

@@ -62,6 +62,8 @@ type Entry struct {
 	Cancel bool
 	// SendDontHave asks for a DONT_HAVE when the block is not there.
 	SendDontHave bool
+	// Falls says that of several Leaves each has a priority one lower than the one before; otherwise all have the same.
+	Falls bool
 	// Leaves is TensorSwap's other spelling of CID. When it is set, that is what is written, and entries that are alike but
 	// for consecutive leaves are written as one; what was read has only Leaves, and no CID.
 	Leaves Leaves

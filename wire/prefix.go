@@ -42,13 +42,9 @@ func prefixSize(p cid.Prefix) int {
 // and takes any codec in a version 0 prefix, which it returns as dag-pb, the only one there is. It says nothing about
 // whether the hash is allowed. The error wraps [dray.ErrBadCID].
 func ParsePrefix(b []byte) (cid.Prefix, error) {
-	var f [4]uint64
-	for i := range f {
-		x, n, err := shortest(b)
-		if err != nil {
-			return cid.Prefix{}, badCID(err)
-		}
-		f[i], b = x, b[n:]
+	f, _, err := prefixFields(b)
+	if err != nil {
+		return cid.Prefix{}, err
 	}
 	p := cid.Prefix{Version: f[0], Codec: f[1], MhType: f[2], MhLength: int(min(f[3], math.MaxInt32))}
 	switch {
@@ -60,6 +56,18 @@ func ParsePrefix(b []byte) (cid.Prefix, error) {
 		p.Codec = cid.DagProtobuf
 	}
 	return p, nil
+}
+
+// prefixFields reads the four varints of the prefix that b begins with, and returns their length together.
+func prefixFields(b []byte) (f [4]uint64, size int, err error) {
+	for i := range f {
+		x, n, err := shortest(b[size:])
+		if err != nil {
+			return f, 0, badCID(err)
+		}
+		f[i], size = x, size+n
+	}
+	return f, size, nil
 }
 
 // shortest reads a varint as CIDs have them: at most 63 bits, in the fewest bytes. Nearly all are one byte long.

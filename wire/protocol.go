@@ -25,6 +25,10 @@ const (
 	// stays below it as long as blocks are 64 bytes long on average.
 	MaxBlocks = 1 << 16
 
+	// MaxItems is the most items that all sections of one TensorSwap message may have together. An item takes 3 bytes or
+	// more on the wire and 60 in memory, so no message takes more than a few megabytes.
+	MaxItems = 1 << 16
+
 	// MaxBlockHeader is the room, in bytes, that [PutBlockHeader] wants in front of a block.
 	MaxBlockHeader = 64
 )
@@ -97,7 +101,7 @@ func (v Version) String() string {
 
 // check returns an error when v is none of the versions: a mistake of the caller's, never of a peer's.
 func (v Version) check(op string) error {
-	if v < Legacy || v > V120 {
+	if v < Legacy || v > Swap1 {
 		return &dray.Error{Op: op, Err: errVersion}
 	}
 	return nil

@@ -47,16 +47,24 @@ func (e *Entry) body(v Version) int {
 	return n
 }
 
-// Size returns how many bytes e adds to a message of version v: 0 if e is left out.
+// Size returns how many bytes e adds to a message of version v: 0 if e is left out. In TensorSwap it adds fewer when it can
+// be written as one with its neighbours.
 func (e *Entry) Size(v Version) int {
+	if v == Swap1 {
+		return e.swapSize()
+	}
 	if e.leftOut(v) {
 		return 0
 	}
 	return fieldSize(e.body(v))
 }
 
-// Size returns how many bytes p adds to a message of version v: 0 if it is left out.
+// Size returns how many bytes p adds to a message of version v: 0 if it is left out. In TensorSwap it adds fewer when it can
+// be written as one with its neighbours.
 func (p *Presence) Size(v Version) int {
+	if v == Swap1 {
+		return p.swapSize()
+	}
 	if !v.Haves() {
 		return 0
 	}
@@ -75,6 +83,9 @@ func (p *Presence) body() int {
 func (b *Block) Size(v Version) int { return blockSize(v, b.Prefix, len(b.Data)) }
 
 func blockSize(v Version, p cid.Prefix, size int) int {
+	if v == Swap1 {
+		return prefixSize(p) + uvarintSize(uint64(size)) + size
+	}
 	if !v.Prefixes() {
 		return fieldSize(size)
 	}
@@ -83,8 +94,14 @@ func blockSize(v Version, p cid.Prefix, size int) int {
 
 func blockBody(p cid.Prefix, size int) int { return fieldSize(prefixSize(p)) + optionalSize(size) }
 
-// Size returns the exact length in bytes of m in version v, without the length prefix of its frame.
-func (m *Message) Size(v Version) int { return m.layout(v).total }
+// Size returns the exact length in bytes of m in version v: in Bitswap without the length prefix of its frame, in
+// TensorSwap of the whole frame.
+func (m *Message) Size(v Version) int {
+	if v == Swap1 {
+		return m.swapLayout().total
+	}
+	return m.layout(v).total
+}
 
 // layout holds what must be known before a message's first byte is written.
 type layout struct {

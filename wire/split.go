@@ -11,12 +11,20 @@ const splitOverhead = 1 + 4 + 2 + 1 + 10
 // message carries Full, so that, read in order, the first replaces and the others add; the last carries PendingBytes. At
 // least one message is yielded. Order is kept within wants, presences and blocks, which come in this order.
 //
+// Of TensorSwap, the first message also carries Seq, Credit and Info; those that go on with it have Seq 0. No message has
+// more than [MaxItems] items, and all lists come in the order that [Message] gives. What is written as one is not parted.
+// A bitmap that is too long for a message is not split.
+//
 // The messages' slices alias m's, and each message is only valid until the next.
 func (m *Message) Split(v Version, limit int) iter.Seq[*Message] {
 	if limit <= 0 {
 		limit = MaxWantlistSize
 	}
-	limit = min(limit, MaxMessageSize) - splitOverhead
+	limit = min(limit, MaxMessageSize)
+	if v == Swap1 {
+		return m.splitSwap(limit)
+	}
+	limit -= splitOverhead
 	return func(yield func(*Message) bool) {
 		part := Message{Full: m.Full}
 		var wants, presences, blocks, size int // where part begins in m's slices, and what it holds
