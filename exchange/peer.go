@@ -142,6 +142,32 @@ func (e *Engine) capsChanged(p *peer, before Caps) {
 	}
 }
 
+// Restart says that what was announced to a peer was lost, because it does not speak the protocol that was assumed. With
+// the next messages all that is still wanted of it is announced again; what the peer has said stands.
+func (e *Engine) Restart(now time.Duration, id dray.PeerID, caps Caps) {
+	e.now = now
+	p := e.peers[id]
+	if p == nil || !p.up {
+		return
+	}
+	e.PeerUp(now, id, caps)
+	for _, l := range []*askList{&p.flight, &p.known} {
+		for a := l.head; a != nil; {
+			next := a.next
+			if a.kind != askHeld && a.kind != askMissing {
+				a.unlist()
+				a.told, a.crossed = false, false
+				p.queue.push(a)
+			}
+			a = next
+		}
+	}
+	p.cancels = p.cancels[:0]
+	p.writing, p.greeted = false, false
+	p.flow.asked = 0
+	e.dirtyPeer(p)
+}
+
 // PeerDown says that the last connection to a peer is gone. What was asked of it is asked of others, at once.
 func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	e.now = now

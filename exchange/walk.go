@@ -20,6 +20,7 @@ const (
 	walkChunk     = 1 << 20  // bytes of blocks in one message of an answer
 	maxWalkBytes  = 64 << 20 // of one answer, whatever was asked for
 	maxPush       = 16 << 20
+	maxPushed     = 512             // leaves
 	walkPatience  = 5 * time.Second // without a sign of life, after which a walk is given up
 	walkAttempts  = 2
 	creditBase    = 4 << 20 // bytes that a peer may always send beyond what it was asked for
@@ -241,7 +242,7 @@ func (e *Engine) takePushed(s *session) {
 			return
 		}
 		for i := int(first); i < int(first+count); i++ {
-			if !s.demand.has(i) {
+			if !s.demand.has(i) || p.entries >= maxEntries-entryReserve {
 				continue
 			}
 			x := e.instantiate(s, i)
@@ -366,13 +367,14 @@ func (e *Engine) readyToPush(p *peer, a *walked) {
 func (e *Engine) choosePush(p *peer, mf *manifest, a *walked) []int {
 	var out []int
 	left := int64(a.w.Push)
+	room := min(maxPushed, e.cfg.PeerWants-len(p.serve.wants))
 	take := func(i int) bool {
 		c := mf.m.Leaf(i)
 		if k, _ := mf.m.Find(c); k != i || p.serve.wants[c] != nil {
 			return true
 		}
 		_, size := mf.m.Extent(i)
-		if left < size {
+		if left < size || len(out) >= room {
 			return false
 		}
 		left -= size

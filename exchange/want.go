@@ -448,7 +448,9 @@ func (e *Engine) newAsk(w *want, sp *sessionPeer, kind askKind) *ask {
 	p := sp.p
 	a.w, a.p, a.sp, a.kind = w, p, sp, kind
 	w.asks.add(a)
-	p.entries++
+	if p.entries++; p.entries == maxEntries-entryReserve {
+		e.roomChanged(p)
+	}
 	sp.asks++
 	a.told = p.uncancel(w.cid)
 	a.crossed = w.recalled
@@ -471,7 +473,9 @@ func (e *Engine) dropAsk(a *ask, tell bool) {
 	}
 	a.unlist()
 	w.asks.remove(a)
-	p.entries--
+	if p.entries--; p.entries == maxEntries-entryReserve-1 {
+		e.roomChanged(p)
+	}
 	a.sp.asks--
 	a.w, a.p, a.sp = nil, nil, nil
 	e.freeAsks = append(e.freeAsks, a)

@@ -34,7 +34,7 @@ type evil struct {
 func newEvil(t *testing.T, mem *transport.Memory) *evil {
 	e := &evil{t: t, net: mem.NewHost()}
 	e.ctx, e.stop = context.WithCancel(context.Background())
-	e.net.Handle(protocols(), func(c transport.Conn, s transport.Stream) {
+	e.net.Handle(protocols()[1:], func(c transport.Conn, s transport.Stream) {
 		frames := wire.FrameReader{R: s}
 		for {
 			buf, err := frames.Next(func(n int) []byte { return make([]byte, n) })

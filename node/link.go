@@ -34,7 +34,7 @@ type link struct {
 	version  wire.Version // what the peer speaks; 0 until known
 	readers  map[*reader]struct{}
 	writing  []transport.Stream // opened by us
-	any      bool               // the preferred version was refused: offer all
+	any      atomic.Bool        // the preferred version was refused: offer the others
 	heard    atomic.Uint32      // the version that the peer used towards us, or 0
 	failures int                // in a row
 }
@@ -84,9 +84,9 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 		n: n, peer: id, conn: conn,
 		control: make(chan *wire.Message, 1),
 		blocks:  make(chan []outBlock, blockQueue),
-		readers: make(map[*reader]struct{}),
-		any:     anyVersion, failures: failures,
+		readers: make(map[*reader]struct{}), failures: failures,
 	}
+	l.any.Store(anyVersion)
 	l.ctx, l.cancel = context.WithCancel(n.ctx)
 	n.links[id] = l
 	n.wg.Go(l.writeControl)
@@ -162,14 +162,18 @@ type outStream struct {
 	l       *link
 	s       transport.Stream
 	version wire.Version
+	guess   bool // that the peer speaks the version, which nobody has said
 }
 
 // open makes the stream ready. A stream to a peer whose protocols are not known yet is proposed with the preferred one
-// only, which costs no round trip; a refusal shows in the first read, and then every version is offered.
-func (o *outStream) open(offer []transport.Protocol) error {
+// only, which costs no round trip; a refusal shows in the first read, or in a write, and then the others are offered.
+func (o *outStream) open() error {
 	if o.s != nil {
 		return nil
 	}
+	heard := wire.Version(o.l.heard.Load())
+	o.guess = heard == 0 && !o.l.any.Load()
+	offer := o.l.offer(heard)
 	ctx, cancel := context.WithTimeout(o.l.ctx, openTimeout)
 	defer cancel()
 	s, err := o.l.conn.Open(ctx, offer...)
@@ -182,8 +186,8 @@ func (o *outStream) open(offer []transport.Protocol) error {
 		return errors.New("the peer agreed on an unknown protocol")
 	}
 	o.s, o.version = s, v
-	l := o.l
-	l.n.wg.Go(func() { o.watch(s) })
+	l, guess := o.l, o.guess
+	l.n.wg.Go(func() { l.watch(s, guess) })
 	l.n.do(func() {
 		if l.n.links[l.peer] != l {
 			s.Reset() // a writer that waits for room would wait for its deadline
@@ -210,13 +214,41 @@ func (o *outStream) reset() {
 }
 
 // watch reads from an outgoing stream, on which peers write nothing, to learn of a refusal at once.
-func (o *outStream) watch(s transport.Stream) {
+func (l *link) watch(s transport.Stream, guess bool) {
 	var b [1]byte
 	_, err := s.Read(b[:])
-	if errors.Is(err, transport.ErrRefused) {
-		l := o.l
+	switch {
+	case !errors.Is(err, transport.ErrRefused):
+	case guess:
+		l.fallBack()
+	default:
 		l.n.do(func() { l.n.refused(l) })
 	}
+}
+
+// fallBack offers the peer the other versions from now on, once. What the engine announced is announced again; what the
+// peer has said stands.
+func (l *link) fallBack() {
+	n := l.n
+	if l.any.CompareAndSwap(false, true) {
+		n.do(func() {
+			if n.links[l.peer] == l {
+				n.engine.Restart(n.now(), l.peer, capsOf(max(l.version, wire.V120)))
+			}
+		})
+	}
+}
+
+// refusedGuess reports whether a stream that broke was proposed with a version that the peer may not speak. It is opened
+// again then, with what the peer says it speaks.
+func (o *outStream) refusedGuess() bool {
+	if !o.guess || o.l.heard.Load() == uint32(wire.Swap1) || o.l.ctx.Err() != nil {
+		return false
+	}
+	o.reset()
+	o.guess = false
+	o.l.fallBack()
+	return true
 }
 
 // offer is what the peer is asked to speak: what it is known to, or the preferred version, or after a refusal any.
@@ -224,8 +256,8 @@ func (l *link) offer(v wire.Version) []transport.Protocol {
 	switch {
 	case v != 0:
 		return []transport.Protocol{transport.Protocol(v.Protocol())}
-	case l.any:
-		return protocols()[1:] // the preferred one was refused
+	case l.any.Load():
+		return protocols()[1:]
 	}
 	return protocols()[:1]
 }
@@ -241,9 +273,12 @@ func (l *link) writeControl() {
 		case <-l.ctx.Done():
 			return
 		case m := <-l.control:
-			err := o.open(l.offer(wire.Version(l.heard.Load())))
+			err := o.open()
 			if err == nil {
 				buf, err = o.writeMessage(buf[:0], m)
+			}
+			if err != nil && o.refusedGuess() {
+				continue // the engine says all of it again
 			}
 			if err != nil {
 				n.do(func() { n.linkFailed(l, err) })
@@ -293,9 +328,14 @@ func (l *link) writeBlocks() {
 			}
 			break
 		}
-		err := o.open(l.offer(wire.Version(l.heard.Load())))
+		err := o.open()
 		if err == nil {
 			buf, err = o.writeBatch(buf[:0], batch)
+		}
+		if err != nil && o.refusedGuess() {
+			if err = o.open(); err == nil {
+				buf, err = o.writeBatch(buf[:0], batch)
+			}
 		}
 		if err != nil {
 			n.do(func() { n.linkFailed(l, err) })
@@ -353,19 +393,14 @@ func (n *Node) linkFailed(l *link, err error) {
 		n.closeLink(l) // TensorSwap's state belongs to the connection: both sides begin again
 		return
 	}
-	n.reopen(l, l.any)
+	n.reopen(l, l.any.Load())
 }
 
-// refused starts a link over with a choice of all protocols, or gives it up when the peer speaks none of them.
+// refused gives a link up when the peer speaks none of the versions: it is connected, but not for us.
 func (n *Node) refused(l *link) {
-	if n.links[l.peer] != l {
-		return
+	if n.links[l.peer] == l {
+		n.removeLink(l)
 	}
-	if l.any {
-		n.removeLink(l) // connected, but not for us
-		return
-	}
-	n.reopen(l, true)
 }
 
 func (n *Node) reopen(old *link, anyVersion bool) {
