@@ -174,7 +174,9 @@ func TestPartsOfLeaves(t *testing.T) {
 		}
 	}
 	for what, part := range map[string]Ref{
-		"no CID": {Size: 1, Tsize: 1}, "empty": {CID: want.CID, Tsize: 5}, "lighter than its content": {CID: want.CID, Size: 9, Tsize: 8},
+		"no CID":                    {Size: 1, Tsize: 1},
+		"nothing":                   {CID: want.CID, Tsize: 5},
+		"less than it says to hold": {CID: want.CID, Size: 9, Tsize: 8},
 	} {
 		b.Reset()
 		if err := b.AddNode(part); !errors.Is(err, ErrInvalid) {

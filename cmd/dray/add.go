@@ -32,8 +32,8 @@ The profile decides the CID. native is the fastest; with unixfs-v1-2025 and unix
 
 Files of tensors (safetensors, GGUF, npy, npz) are cut so that each tensor has a CID of its own, and a tensor that is in
 several files is moved once; the file stays an ordinary one. --layout plain cuts them like any other file. With the default,
-auto, the profile decides: native does it, the others keep to the CIDs of ` + "`ipfs add`" + `. A file of tensors that is malformed is
-added like any other file, with a warning.
+auto, the profile decides: native does it, the others keep to the CIDs of ` + "`ipfs add`" + `. A file of tensors that is
+malformed is added like any other file, with a warning.
 
 With --json it prints {"cid":…,"bytes":…,"leaves":…,"known_bytes":…,"tensors":…,"known_tensors":…}, where known is what was
 here before, in copies or other files; and if there are any, "warnings":[{"path":…,"format":…,"byte":…,"reason":…}].`,
