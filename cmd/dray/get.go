@@ -29,8 +29,8 @@ written. What this host has is served to others at once.
 Interrupted by ^C or anything worse, the same command continues where it stopped. It refuses to overwrite what is
 different, unless --force is given. A root that is neither file nor directory is fetched whole and written as a CAR.
 
-With --json it prints lines of progress and then {"cid":…,"bytes":…,"seconds":…,"sources":[{"peer":…,"protocol":…,"bytes":…}],
-"duplicate_bytes":…,"known_bytes":…}, where known is what was here before.`,
+With --json it prints lines of progress and then {"cid":…,"bytes":…,"seconds":…,"known_bytes":…,
+"sources":[{"peer":…,"protocol":…,"bytes":…}],"duplicate_bytes":…}, where known is what was here before.`,
 	Example: `  dray get dray1afyrei…
   dray get bafybei… -o model/ --from /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
   dray get bafybei…/weights/part-1.bin --timeout 10m`,
@@ -78,13 +78,13 @@ type source struct {
 
 // getResult is what was got.
 type getResult struct {
-	CID            string   `json:"cid"`
-	Bytes          int64    `json:"bytes"`
-	Seconds        float64  `json:"seconds"`
+	CID     string  `json:"cid"`
+	Bytes   int64   `json:"bytes"`
+	Seconds float64 `json:"seconds"`
+	// KnownBytes were here before.
+	KnownBytes     int64    `json:"known_bytes"`
 	Sources        []source `json:"sources"`
 	DuplicateBytes int64    `json:"duplicate_bytes"`
-	// KnownBytes were here before.
-	KnownBytes int64 `json:"known_bytes"`
 }
 
 // getNote is how far a get is.
