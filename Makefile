@@ -1,5 +1,5 @@
-# Dray's build. `make` lists the targets. Tools come from Go's module proxy, so nothing is needed but Go and make, and
-# for the race detector a C compiler.
+# Dray's build. `make` lists the targets. Tools come from Go's module proxy, so nothing is needed but Go and make, for the
+# race detector a C compiler, and for the long tests Python with numpy.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -52,12 +52,22 @@ race:
 		"install gcc, or set CC" >&2; exit 1; }
 	CGO_ENABLED=1 go test -race ./...
 
+# The long tests let numpy write and read files of tensors. Debian's numpy belongs to Debian's Python, which need not be the
+# first one on the PATH.
+numpy = $$(for p in $$DRAY_PYTHON python3 /usr/bin/python3; do "$$p" -c 'import numpy' 2>/dev/null && echo "$$p" && break; done)
+.PHONY: python
+python:
+	@[[ -n "$(numpy)" ]] || { [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-numpy >/dev/null; } || true
+	@[[ -n "$(numpy)" ]] || { echo "make test: no Python with numpy, which the long tests need:" \
+		"install python3-numpy, or name one in DRAY_PYTHON" >&2; exit 1; }
+
 # Tests that take longer than a minute choose their length by DRAY_TEST=long; the race detector would only slow them down,
 # and has already seen the same code. The modules beside the product's are tested here too.
 .PHONY: heavy
-heavy:
+heavy: python
 	@for m in $(filter-out .,$(modules)); do echo "test $$m"; (cd $$m && go test ./...) || exit 1; done
-	DRAY_TEST=long go test -timeout 30m ./...
+	DRAY_TEST=long DRAY_PYTHON="$(numpy)" go test -timeout 30m ./...
 
 FUZZTIME ?= 10s
 .PHONY: fuzz

@@ -57,6 +57,10 @@ type Reference interface {
 	// tail.
 	Index(leaf cid.Cid, head, tail []byte, offset, size int64) error
 
+	// Elsewhere reports whether the store has leaf anywhere but in the file at this path, as far as can be told without
+	// reading it.
+	Elsewhere(leaf cid.Cid) (bool, error)
+
 	// Commit makes the leaves found. It returns [ErrChanged] if the file changed since Reference was called.
 	Commit(ctx context.Context) error
 

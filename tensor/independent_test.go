@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 // package's own reader takes its part.
 func TestIndependent(t *testing.T) {
 	run := func(mode, path string) string { return listHashes(t, path) }
-	if python, err := exec.LookPath("python3"); os.Getenv("DRAY_TEST") == "long" && err == nil {
+	if python, err := exec.LookPath(cmp.Or(os.Getenv("DRAY_PYTHON"), "python3")); os.Getenv("DRAY_TEST") == "long" && err == nil {
 		run = func(mode, path string) string {
 			cmd := exec.Command(python, "testdata/safetensors.py", mode, path)
 			cmd.Stderr = os.Stderr

@@ -69,9 +69,10 @@ func (f *File) Sections() iter.Seq[Section] {
 }
 
 // Chunks yields the leaves that the file is to be cut into: each section by itself, in pieces of maxLeaf bytes and a
-// rest. So equal tensors have equal leaves, whichever file they are in and wherever. The chunks cover the file
-// exactly, depend on nothing but the description and maxLeaf, and are made one at a time. It panics when maxLeaf is
-// not positive.
+// rest. So equal tensors have equal leaves, whichever file they are in and wherever: padding and the headers between the
+// entries of a zip file are sections of their own. The chunks cover the file exactly, depend on nothing but the
+// description and maxLeaf, and are made one at a time. It panics when maxLeaf is not positive. A change here is a change
+// of every CID that files of tensors have; docs/tensors.md specifies it.
 func (f *File) Chunks(maxLeaf int64) iter.Seq[Chunk] {
 	if maxLeaf <= 0 {
 		panic("tensor: leaves must have bytes")

@@ -23,12 +23,17 @@ type Ref struct {
 // soon as it is full, so it needs memory for one node per level and no more. The layout is the balanced one: all
 // leaves at the same depth, every node full but the last of its level.
 //
-// A Builder is good for one file, and not safe for concurrent use.
+// A file that is to be cut at borders of its own has parts: each is built by a Builder as if it were a file, and what
+// Finish returned is handed to [Builder.AddNode] of another, for which it is what a leaf is otherwise. The whole is an
+// ordinary file, balanced down to the parts, in which each part has the CID that it has anywhere else.
+//
+// A Builder is good for one file at a time, and not safe for concurrent use.
 type Builder struct {
 	p      Profile
 	emit   func(dray.Block) error
-	levels []level // levels[0] collects leaves, levels[i] nodes of levels[i-1]
-	first  Ref     // the first leaf, which is the root if it stays alone
+	levels []level // levels[0] collects leaves and parts, levels[i] nodes of levels[i-1]
+	depth  int     // how many levels are in use; further ones are room from before a Reset
+	first  Ref     // the first leaf or part, which is the root if it stays alone
 	err    error
 }
 
@@ -43,11 +48,7 @@ type level struct {
 // NewBuilder returns a Builder for one file. Emit is called with every interior node, children before parents; if it
 // fails, the Builder fails with the same error. The profile must be one that passes [Profile.Check].
 func NewBuilder(p Profile, emit func(dray.Block) error) *Builder {
-	b := &Builder{p: p, emit: emit}
-	if err := p.Check(); err != nil {
-		b.err = err
-	}
-	return b
+	return &Builder{p: p, emit: emit, err: p.Check()}
 }
 
 // AddLeaf adds the next leaf: its CID, the length of its content and the length of its block. The block itself stays
@@ -61,23 +62,49 @@ func (b *Builder) AddLeaf(c cid.Cid, contentSize, blockSize int64) error {
 		return b.err
 	}
 	leaf := Ref{CID: c, Size: contentSize, Tsize: blockSize}
-	if len(b.levels) == 0 {
+	if b.depth == 0 {
 		b.first = leaf
 	}
 	b.err = b.push(0, leaf)
 	return b.err
 }
 
+// AddNode adds the next part of the file: the root of a file that another Builder finished, which must not be empty. The
+// part's blocks stay with the caller. Parts and leaves may follow one another. A file of one part is that part.
+func (b *Builder) AddNode(part Ref) error {
+	if b.err != nil {
+		return b.err
+	}
+	if !part.CID.Defined() || part.Size < 1 || part.Tsize < part.Size {
+		b.err = at("build", part.CID, invalid("part of %d bytes in blocks of %d", part.Size, part.Tsize))
+		return b.err
+	}
+	if b.depth == 0 {
+		b.first = part
+	}
+	b.err = b.push(0, part)
+	return b.err
+}
+
+// Reset makes the Builder ready for another file, as if it were new. It keeps the room that it has.
+func (b *Builder) Reset() {
+	for i := range b.levels {
+		b.levels[i] = level{links: b.levels[i].links[:0], sizes: b.levels[i].sizes[:0]}
+	}
+	b.depth, b.first = 0, Ref{}
+	b.err = b.p.Check()
+}
+
 // Finish emits the nodes that are still open and returns the root. A file of one leaf is that leaf. A file without
-// leaves is one empty leaf, which Finish emits. The Builder must not be used afterwards.
+// leaves is one empty leaf, which Finish emits. The Builder must not be used afterwards, but for Reset.
 func (b *Builder) Finish() (Ref, error) {
 	if b.err != nil {
 		return Ref{}, b.err
 	}
-	if len(b.levels) == 0 {
+	if b.depth == 0 {
 		return b.empty()
 	}
-	if len(b.levels) == 1 && b.levels[0].n == 1 {
+	if b.depth == 1 && b.levels[0].n == 1 {
 		return b.first, nil
 	}
 	for i := 0; ; i++ {
@@ -85,7 +112,7 @@ func (b *Builder) Finish() (Ref, error) {
 		if err != nil {
 			return Ref{}, err
 		}
-		if i == len(b.levels)-1 {
+		if i == b.depth-1 {
 			return root, nil
 		}
 		if err := b.push(i+1, root); err != nil {
@@ -106,8 +133,10 @@ func (b *Builder) empty() (Ref, error) {
 // push adds a child to level i. A full level is flushed only when one more child comes, so that the last node of a
 // level never has no children.
 func (b *Builder) push(i int, child Ref) error {
-	if i == len(b.levels) {
-		b.levels = append(b.levels, level{})
+	if i == b.depth {
+		if b.depth++; i == len(b.levels) {
+			b.levels = append(b.levels, level{})
+		}
 	}
 	if b.levels[i].n == b.p.MaxLinks {
 		node, err := b.flush(i)

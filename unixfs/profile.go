@@ -35,6 +35,9 @@ type Profile struct {
 	RawLeaves bool
 	// MaxLinks is the most links that an interior node of a file has; at least 2.
 	MaxLinks int
+	// Tensors says whether a file that is known to consist of parts (package tensor) is cut at their borders, so that each
+	// has a CID of its own ([Builder.AddNode]). This package does not look into files: whoever feeds the Builder heeds it.
+	Tensors bool
 	// ShardRule and ShardThreshold decide when a directory becomes a tree of shards: when it measures more bytes by the
 	// rule than the threshold. If the threshold is zero, it never does.
 	ShardRule      ShardRule
@@ -43,11 +46,13 @@ type Profile struct {
 	ShardFanout int
 }
 
-// Native returns the profile that Dray uses when the user names none: that of [V1], with blake3 in place of sha2-256.
+// Native returns the profile that Dray uses when the user names none: that of [V1], with blake3 in place of sha2-256, and
+// files of tensors cut at their borders.
 func Native() Profile {
 	p := V1()
 	p.Name = "native"
 	p.Hash = mh.BLAKE3
+	p.Tensors = true
 	return p
 }
 

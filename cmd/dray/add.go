@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -15,6 +17,7 @@ import (
 	"dray"
 	"dray/node"
 	"dray/store/disk"
+	"dray/tensor"
 	"dray/unixfs"
 )
 
@@ -27,8 +30,15 @@ refers to your files, so leave them in place. A file that changes later is notic
 The profile decides the CID. native is the fastest; with unixfs-v1-2025 and unixfs-v0-2015 the CIDs are those that
 ` + "`ipfs add`" + ` prints. Hidden files in directories are left out.
 
-With --json it prints {"cid":…,"bytes":…,"leaves":…}.`,
+Files of tensors (safetensors, GGUF, npy, npz) are cut so that each tensor has a CID of its own, and a tensor that is in
+several files is moved once; the file stays an ordinary one. --layout plain cuts them like any other file. With the default,
+auto, the profile decides: native does it, the others keep to the CIDs of ` + "`ipfs add`" + `. A file of tensors that is
+malformed is added like any other file, with a warning.
+
+With --json it prints {"cid":…,"bytes":…,"leaves":…,"known_bytes":…,"tensors":…,"known_tensors":…}, where known is what was
+here before, in copies or other files; and if there are any, "warnings":[{"path":…,"format":…,"byte":…,"reason":…}].`,
 	Example: `  dray add big.bin
+  dray add model.safetensors
   dray add --profile unixfs-v1-2025 photos/
   dray add --only-hash big.bin`,
 	Args: arguments(1, 1, "a PATH"),
@@ -50,6 +60,8 @@ func addFlags(c *cobra.Command, q *addRequest) {
 	c.Flags().StringVar(&q.Profile, "profile", "native", "how the content becomes blocks, which decides the CID")
 	c.Flags().BoolVar(&q.Copy, "copy", false, "take a copy into the store instead of referring to the files")
 	c.Flags().BoolVar(&q.Hidden, "hidden", false, "include hidden files of directories")
+	c.Flags().StringVar(&q.Layout, "layout", "auto", "where files are cut: auto (as the profile says), tensors or plain")
+	_ = c.RegisterFlagCompletionFunc("layout", cobra.FixedCompletions(layoutNames, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("profile", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return profileNames(), cobra.ShellCompDirectiveNoFileComp
 	})
@@ -63,10 +75,19 @@ func profileNames() []string {
 	return names
 }
 
+// layouts are the values of --layout, layoutNames their names.
+var (
+	layouts = map[string]node.Layout{
+		"": node.LayoutAuto, "auto": node.LayoutAuto, "tensors": node.LayoutTensors, "plain": node.LayoutPlain,
+	}
+	layoutNames = []string{"auto", "tensors", "plain"}
+)
+
 // addRequest asks for a path to be added.
 type addRequest struct {
 	Path     string `json:"path"`
 	Profile  string `json:"profile,omitempty"`
+	Layout   string `json:"layout,omitempty"`
 	Copy     bool   `json:"copy,omitempty"`
 	OnlyHash bool   `json:"only_hash,omitempty"`
 	Hidden   bool   `json:"hidden,omitempty"`
@@ -77,6 +98,9 @@ func (q *addRequest) check() error {
 	if _, err := unixfs.LookupProfile(q.Profile); err != nil {
 		return usagef("there is no profile %q%s", q.Profile,
 			suggest(q.Profile, profileNames(), "there are native, unixfs-v1-2025 and unixfs-v0-2015"))
+	}
+	if _, ok := layouts[q.Layout]; !ok {
+		return usagef("there is no layout %q%s", q.Layout, suggest(q.Layout, layoutNames, "there are auto, tensors and plain"))
 	}
 	info, err := os.Stat(q.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -97,6 +121,47 @@ type addResult struct {
 	CID    string `json:"cid"`
 	Bytes  int64  `json:"bytes"`
 	Leaves int    `json:"leaves"`
+	// KnownBytes and KnownTensors were here before, elsewhere than in what was added.
+	KnownBytes   int64 `json:"known_bytes"`
+	Tensors      int   `json:"tensors"`
+	KnownTensors int   `json:"known_tensors"`
+	// Warnings are about the first files of tensors that are malformed; Malformed counts them all.
+	Warnings  []addWarning `json:"warnings,omitempty"`
+	Malformed int          `json:"malformed,omitempty"`
+}
+
+// addWarning says why a file of tensors was added like any other file.
+type addWarning struct {
+	Path   string `json:"path"`
+	Format string `json:"format"`
+	// Byte is where in the file the fault is.
+	Byte   int64  `json:"byte"`
+	Tensor string `json:"tensor,omitempty"`
+	Reason string `json:"reason"`
+}
+
+// text is the warning in words, as [tensor.HeaderError] has them.
+func (w *addWarning) text() string {
+	fault := tensor.HeaderError{Format: tensor.Format(w.Format), Offset: w.Byte, Tensor: w.Tensor, Reason: w.Reason}
+	return fmt.Sprintf("%s: added as a plain file: %v", w.Path, &fault)
+}
+
+// shared says how much of what was added was here before.
+func (r *addResult) shared() string {
+	var parts []string
+	switch {
+	case r.Tensors > 0 && r.KnownBytes > 0:
+		parts = append(parts, fmt.Sprintf("%d of %s", r.KnownTensors, plural(int64(r.Tensors), "tensor")))
+	case r.Tensors > 0:
+		return " (" + plural(int64(r.Tensors), "tensor") + ")"
+	}
+	if r.KnownBytes > 0 {
+		parts = append(parts, fmt.Sprintf("%s of %s", size(r.KnownBytes), size(r.Bytes)))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + " were already here)"
 }
 
 // addNote is how far an add is.
@@ -136,10 +201,17 @@ func addShown(ctx context.Context, e *env, q addRequest, add func(pipes[addNote]
 		bar.set(meter{done: n.Done, total: n.Total, known: n.Total > 0, rate: float64(n.Done) / time.Since(start).Seconds()})
 	}})
 	bar.close()
-	if err == nil {
-		e.tell("added %s: %s in %s", filepath.Base(q.Path), size(result.Bytes), seconds(time.Since(start)))
+	if err != nil {
+		return result, err
 	}
-	return result, err
+	for i := range result.Warnings {
+		e.tell("warning: %s", result.Warnings[i].text())
+	}
+	if more := result.Malformed - len(result.Warnings); more > 0 {
+		e.tell("warning: %s more added as plain files", plural(int64(more), "malformed file"))
+	}
+	e.tell("added %s: %s in %s%s", filepath.Base(q.Path), size(result.Bytes), seconds(time.Since(start)), result.shared())
+	return result, nil
 }
 
 // addPath is the task: add a path and remember its root.
@@ -149,7 +221,7 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 		return addResult{}, usageError{err}
 	}
 	r, err := h.node.Add(ctx, q.Path, node.AddConfig{
-		Profile: profile, Copy: q.Copy, OnlyHash: q.OnlyHash, Hidden: q.Hidden,
+		Profile: profile, Layout: layouts[q.Layout], Copy: q.Copy, OnlyHash: q.OnlyHash, Hidden: q.Hidden,
 		Progress: func(a node.AddProgress) {
 			p.note(addNote{Path: a.Path, Done: a.Bytes, Total: a.Total, Files: a.Files})
 		},
@@ -157,7 +229,15 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 	if err != nil {
 		return addResult{}, err
 	}
-	result := addResult{CID: r.Root.String(), Bytes: r.Bytes, Leaves: r.Leaves}
+	result := addResult{
+		CID: r.Root.String(), Bytes: r.Bytes, Leaves: r.Leaves,
+		KnownBytes: r.Known, Tensors: r.Tensors, KnownTensors: r.KnownTensors, Malformed: r.MalformedFiles,
+	}
+	for _, m := range r.Malformed {
+		result.Warnings = append(result.Warnings, addWarning{
+			Path: m.Path, Format: string(m.Err.Format), Byte: m.Err.Offset, Tensor: m.Err.Tensor, Reason: m.Err.Reason,
+		})
+	}
 	if q.OnlyHash {
 		return result, nil
 	}

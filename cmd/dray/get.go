@@ -29,8 +29,8 @@ written. What this host has is served to others at once.
 Interrupted by ^C or anything worse, the same command continues where it stopped. It refuses to overwrite what is
 different, unless --force is given. A root that is neither file nor directory is fetched whole and written as a CAR.
 
-With --json it prints lines of progress and then {"cid":…,"bytes":…,"seconds":…,"sources":[{"peer":…,"protocol":…,"bytes":…}],
-"duplicate_bytes":…}.`,
+With --json it prints lines of progress and then {"cid":…,"bytes":…,"seconds":…,"known_bytes":…,
+"sources":[{"peer":…,"protocol":…,"bytes":…}],"duplicate_bytes":…}, where known is what was here before.`,
 	Example: `  dray get dray1afyrei…
   dray get bafybei… -o model/ --from /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
   dray get bafybei…/weights/part-1.bin --timeout 10m`,
@@ -78,9 +78,11 @@ type source struct {
 
 // getResult is what was got.
 type getResult struct {
-	CID            string   `json:"cid"`
-	Bytes          int64    `json:"bytes"`
-	Seconds        float64  `json:"seconds"`
+	CID     string  `json:"cid"`
+	Bytes   int64   `json:"bytes"`
+	Seconds float64 `json:"seconds"`
+	// KnownBytes were here before.
+	KnownBytes     int64    `json:"known_bytes"`
 	Sources        []source `json:"sources"`
 	DuplicateBytes int64    `json:"duplicate_bytes"`
 }
@@ -108,8 +110,7 @@ var taskGet = task[getRequest, getNote, getOutcome]{name: "get", network: true, 
 // getOutcome is a getResult with what people want to know besides.
 type getOutcome struct {
 	getResult
-	Path   string `json:"path"`
-	Reused int64  `json:"reused"`
+	Path string `json:"path"`
 }
 
 func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
@@ -223,8 +224,8 @@ func (r *getOutcome) origin() string {
 	for _, s := range r.Sources {
 		parts = append(parts, fmt.Sprintf("%s from %s", size(s.Bytes), shortID(s.Peer)))
 	}
-	if r.Reused > 0 {
-		parts = append(parts, size(r.Reused)+" were here")
+	if r.KnownBytes > 0 {
+		parts = append(parts, fmt.Sprintf("%s of %s were already here", size(r.KnownBytes), size(r.Bytes)))
 	}
 	if r.DuplicateBytes > 0 {
 		parts = append(parts, size(r.DuplicateBytes)+" came twice")
@@ -316,9 +317,9 @@ func (g *getting) outcome(p *node.Progress) getOutcome {
 	if p == nil {
 		return getOutcome{}
 	}
-	r := getOutcome{Path: g.q.Output, Reused: p.Reused}
+	r := getOutcome{Path: g.q.Output}
 	r.CID, r.Bytes, r.Seconds = g.t.root.String(), p.Total, time.Since(g.start).Seconds()
-	r.Sources, r.DuplicateBytes = sources(p), p.Duplicates
+	r.Sources, r.DuplicateBytes, r.KnownBytes = sources(p), p.Duplicates, p.Reused
 	return r
 }
 

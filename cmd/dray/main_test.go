@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ func TestMain(m *testing.M) {
 //
 //	exit CODE dray ARGS…        run, and expect the exit code
 //	random FILE BYTES           write a file whose bytes are the same each time
+//	model FILE NAME:SEED:BYTES… write a safetensors file; tensors with the same seed and size are equal
 //	serve NAME [FLAGS…]         start `dray --home NAME serve`, wait until it is ready, set $NAME to its address and
 //	                            $NAME_peer to its id
 //	halt NAME                   SIGTERM it, and expect exit code 0
@@ -45,7 +47,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exit": cmdExit, "random": cmdRandom, "serve": cmdStartServe, "halt": cmdHalt,
+			"exit": cmdExit, "random": cmdRandom, "model": cmdModel, "serve": cmdStartServe, "halt": cmdHalt,
 			"proxy": cmdProxy, "start": cmdStart, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded, "last": cmdLast,
 			"setlast": cmdSetLast, "garble": cmdGarble,
 		},
@@ -88,6 +90,29 @@ func cmdRandom(ts *testscript.TestScript, neg bool, args []string) {
 	data := make([]byte, n)
 	rand.NewChaCha8(seed).Read(data)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o644))
+}
+
+func cmdModel(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) > 1, "model FILE NAME:SEED:BYTES…")
+	header, data := []byte("{"), []byte(nil)
+	for i, arg := range args[1:] {
+		part := strings.Split(arg, ":")
+		need(ts, neg, len(part) == 3, "model FILE NAME:SEED:BYTES…")
+		n, err := strconv.Atoi(part[2])
+		ts.Check(err)
+		if i > 0 {
+			header = append(header, ',')
+		}
+		header = fmt.Appendf(header, `%q:{"dtype":"U8","shape":[%d],"data_offsets":[%d,%d]}`, part[0], n, len(data), len(data)+n)
+		var seed [32]byte
+		copy(seed[:], part[1])
+		tensor := make([]byte, n)
+		rand.NewChaCha8(seed).Read(tensor)
+		data = append(data, tensor...)
+	}
+	header = append(header, '}')
+	file := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append(file, data...), 0o644))
 }
 
 // process is a dray that runs beside the script.

@@ -21,7 +21,7 @@ command to type elsewhere. It serves until ^C. If a daemon runs on this home, th
 
 Whoever has the ticket can get the content, and whoever can connect to this host can get what its home holds.
 
-With --json it prints {"ticket":…,"cid":…,"bytes":…,"peer":…,"addrs":[…]}.`,
+With --json it prints {"ticket":…,"cid":…,"bytes":…,"peer":…,"addrs":[…]}, and warnings as add does.`,
 	Example: `  dray share big.bin
   dray share --listen /ip4/0.0.0.0/tcp/4001 model/`,
 	Args: arguments(1, 1, "a PATH"),
@@ -47,6 +47,8 @@ type shareResult struct {
 	Bytes  int64    `json:"bytes"`
 	Peer   string   `json:"peer"`
 	Addrs  []string `json:"addrs"`
+	// Warnings are those of add.
+	Warnings []addWarning `json:"warnings,omitempty"`
 }
 
 func runShare(ctx context.Context, e *env, q addRequest, listen []string) error {
@@ -97,6 +99,7 @@ func share(ctx context.Context, e *env, b backend, q addRequest) error {
 	if e.json {
 		return e.emit(shareResult{
 			Ticket: t.String(), CID: added.CID, Bytes: added.Bytes, Peer: id.Peer, Addrs: t.peers[0].Addrs,
+			Warnings: added.Warnings,
 		})
 	}
 	e.tell("on the other machine, type:\n")

@@ -101,6 +101,52 @@ func (r *FileRef) Index(leaf cid.Cid, head, tail []byte, offset, size int64) err
 	return fail("index", leaf, r.flush())
 }
 
+// Elsewhere reports whether the store has leaf anywhere but in the file at this path: in the index, in a segment, or in a
+// file that is as it was when it was indexed. Nothing is read or hashed.
+func (r *FileRef) Elsewhere(leaf cid.Cid) (bool, error) {
+	const op = "find"
+	mh, err := hashOf(leaf)
+	if err != nil {
+		return false, err
+	}
+	if r.done {
+		return false, fail(op, leaf, dray.ErrClosed)
+	}
+	if err := r.s.enter(); err != nil {
+		return false, fail(op, leaf, err)
+	}
+	defer r.s.leave()
+	var room [2]place
+	places, err := r.s.find(room[:0], mh)
+	if err != nil {
+		return false, fail(op, leaf, err)
+	}
+	for i := range places {
+		switch p := &places[i]; {
+		case p.kind != inFile:
+			return true, nil
+		case p.id != r.id && r.s.unchanged(p, r.path):
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// unchanged reports whether a place lies in a file, other than the one at path, that is as it was when it was indexed.
+func (s *Store) unchanged(p *place, path string) bool {
+	f, now, err := s.look(p.id)
+	if err != nil {
+		return false
+	}
+	defer s.files.release(f)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rec.State == standing && f.rec.Path == path {
+		return false
+	}
+	return f.rec.State == growing || f.rec.Identity.same(now)
+}
+
 func (r *FileRef) flush() error {
 	e := r.s.begin()
 	for i := range r.batch {
