@@ -278,7 +278,9 @@ func (l *link) writeControl() {
 				buf, err = o.writeMessage(buf[:0], m)
 			}
 			if err != nil && o.refusedGuess() {
-				continue // the engine says all of it again
+				if err = o.open(); err == nil {
+					buf, err = o.writeMessage(buf[:0], m)
+				}
 			}
 			if err != nil {
 				n.do(func() { n.linkFailed(l, err) })
