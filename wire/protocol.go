@@ -13,9 +13,12 @@ const (
 
 // The limits of the format (bitswap.md 1.3). Sizes are in bytes.
 const (
-	// MaxMessageSize is the longest message, without its length prefix. Longer ones are neither written nor read:
-	// deployed peers reset the stream.
+	// MaxMessageSize is the longest message: of Bitswap without its length prefix, of TensorSwap a control frame with its
+	// header. Longer ones are neither written nor read: deployed peers reset the stream.
 	MaxMessageSize = 4 << 20
+
+	// MaxFrameSize is the most that [FrameReader.Next] asks room for: a TensorSwap data frame with the largest block.
+	MaxFrameSize = dataHead + dray.MaxBlockSize
 
 	// MaxWantlistSize is how long a message may become before [Message.Split] begins another.
 	MaxWantlistSize = 2 << 20

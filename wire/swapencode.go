@@ -162,10 +162,47 @@ type swapLayout struct {
 	data  bool          // it is a data frame
 }
 
-func (l *swapLayout) add(s section, size int) {
-	l.size[s] += size
-	l.count[s]++
-	l.items++
+// swapItems calls do for each item of m that is written, in the order of writing: with its section, the index in m's list
+// of the item that comes next, and its size. It stops when do returns false, and reports whether it came to the end.
+func (m *Message) swapItems(do func(s section, next, size int) bool) bool {
+	for i := range m.Follows {
+		if !do(sectionFollows, i+1, m.Follows[i].swapSize()) {
+			return false
+		}
+	}
+	for i := 0; i < len(m.Wants); {
+		var e Entry
+		if e, i = m.swapWant(i); !do(sectionWants, i, e.swapSize()) {
+			return false
+		}
+	}
+	for i := 0; i < len(m.Presences); {
+		var p Presence
+		if p, i = m.swapPresence(i); !do(sectionPresences, i, p.swapSize()) {
+			return false
+		}
+	}
+	for i := range m.Haves {
+		if !do(sectionHaves, i+1, m.Haves[i].swapSize()) {
+			return false
+		}
+	}
+	for i := range m.Walks {
+		if !do(sectionWalks, i+1, m.Walks[i].swapSize()) {
+			return false
+		}
+	}
+	for i := range m.Blocks {
+		if !do(sectionBlocks, i+1, m.Blocks[i].Size(Swap1)) {
+			return false
+		}
+	}
+	for i := range m.Walked {
+		if !do(sectionWalked, i+1, m.Walked[i].swapSize()) {
+			return false
+		}
+	}
+	return true
 }
 
 // swapLayout returns m's layout.
@@ -188,31 +225,12 @@ func (m *Message) swapLayout() swapLayout {
 	if m.PendingBytes != 0 {
 		l.size[sectionPending] = uvarintSize(uint64(uint32(m.PendingBytes)))
 	}
-	for i := range m.Follows {
-		l.add(sectionFollows, m.Follows[i].swapSize())
-	}
-	for i := 0; i < len(m.Wants); {
-		var e Entry
-		e, i = m.swapWant(i)
-		l.add(sectionWants, e.swapSize())
-	}
-	for i := 0; i < len(m.Presences); {
-		var p Presence
-		p, i = m.swapPresence(i)
-		l.add(sectionPresences, p.swapSize())
-	}
-	for i := range m.Haves {
-		l.add(sectionHaves, m.Haves[i].swapSize())
-	}
-	for i := range m.Walks {
-		l.add(sectionWalks, m.Walks[i].swapSize())
-	}
-	for i := range m.Blocks {
-		l.add(sectionBlocks, m.Blocks[i].Size(Swap1))
-	}
-	for i := range m.Walked {
-		l.add(sectionWalked, m.Walked[i].swapSize())
-	}
+	m.swapItems(func(s section, _, size int) bool {
+		l.size[s] += size
+		l.count[s]++
+		l.items++
+		return true
+	})
 	l.total = controlHead
 	for s := range l.size {
 		if l.count[s] > 0 {

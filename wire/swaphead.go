@@ -31,9 +31,6 @@ const (
 	prefixRoom = 16
 )
 
-// maxDataFrame is the longest frame of all.
-const maxDataFrame = dataHead + dray.MaxBlockSize
-
 // appendControlHead appends the header of a control frame.
 func appendControlHead(dst []byte, body int) []byte {
 	dst = append(dst, frameControl, 0, 0, 0)
