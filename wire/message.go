@@ -69,6 +69,14 @@ type Entry struct {
 	Leaves Leaves
 }
 
+// PriorityOf returns the priority of leaf i, one of Leaves.
+func (e *Entry) PriorityOf(i uint32) int32 {
+	if e.Falls {
+		return e.Priority - int32(i-e.Leaves.First)
+	}
+	return e.Priority
+}
+
 // Block is a block as it travels: bytes and the prefix of their CID. The CID is what they hash to.
 type Block struct {
 	// Prefix is the CID without its digest. For a 1.0.0 block it is that of a CIDv0.
@@ -103,8 +111,10 @@ type Message struct {
 	// The following are TensorSwap's.
 
 	// Seq numbers the messages of the state lane of a connection: 1 for the one that says Full, then one more each time.
-	// Messages that only carry blocks have 0.
+	// Messages that only carry blocks have 0, and no others.
 	Seq uint64
+	// Continues says that this goes on with the message before it and has the same Seq: one message was split into several.
+	Continues bool
 	// Credit is how many bytes of blocks the sender lets the receiver send in all since the connection began; 0 says nothing
 	// new. A block may be begun while any credit is left.
 	Credit uint64
@@ -147,7 +157,7 @@ func (m *Message) Empty() bool {
 		m.Credit == 0 && !m.Info.Set && len(m.Follows)+len(m.Haves)+len(m.Walks)+len(m.Walked) == 0
 }
 
-// Clone returns a copy of m that shares nothing with it but the bytes of blocks.
+// Clone returns a copy of m that shares nothing with it but the bytes of blocks and bitmaps.
 func (m *Message) Clone() *Message {
 	c := *m
 	c.Wants = append([]Entry(nil), m.Wants...)

@@ -23,7 +23,7 @@ func decodeSwap(frame []byte, m *Message) error {
 	if len(frame) < controlHead {
 		return bad(0, "%w: a header of %d bytes", ErrMalformed, len(frame))
 	}
-	head, body, err := swapFrame(frame, MaxMessageSize)
+	head, body, err := swapFrame(frame, MaxFrameSize)
 	switch {
 	case err != nil:
 		return err
@@ -76,15 +76,23 @@ func (c *swapCursor) sections(m *Message) error {
 		}
 		c.pos, c.items = sub.end, sub.items
 	}
+	if err := m.numbered(); err != nil {
+		return c.bad("seq", controlHead, fmt.Errorf("%w: %w", ErrMalformed, err))
+	}
 	return nil
 }
 
 func (c *swapCursor) section(s section, m *Message) error {
 	switch s {
-	case sectionSeq:
+	case sectionSeq, sectionContinues:
+		at := c.pos
+		if m.Seq != 0 {
+			return c.bad("seq", at, fmt.Errorf("%w: two numbers", ErrMalformed))
+		}
 		var err error
 		m.Seq, err = c.positive("seq", math.MaxUint64)
-		m.Full = m.Seq == 1
+		m.Continues = s == sectionContinues
+		m.Full = m.Seq == 1 && !m.Continues
 		return err
 	case sectionCredit:
 		var err error

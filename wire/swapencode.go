@@ -16,18 +16,19 @@ type section uint8
 
 const (
 	sectionSeq       section = 1
-	sectionCredit    section = 2
-	sectionInfo      section = 3
-	sectionPending   section = 4
-	sectionFollows   section = 5
-	sectionWants     section = 6
-	sectionPresences section = 7
-	sectionHaves     section = 8
-	sectionWalks     section = 9
-	sectionBlocks    section = 10
-	sectionWalked    section = 11
+	sectionContinues section = 2
+	sectionCredit    section = 3
+	sectionInfo      section = 4
+	sectionPending   section = 5
+	sectionFollows   section = 6
+	sectionWants     section = 7
+	sectionPresences section = 8
+	sectionHaves     section = 9
+	sectionWalks     section = 10
+	sectionBlocks    section = 11
+	sectionWalked    section = 12
 
-	sections = 12
+	sections = 13
 
 	// sectionMayBeSkipped is set in the types of sections, in versions to come, that a reader need not understand.
 	sectionMayBeSkipped section = 0x80
@@ -89,6 +90,7 @@ var (
 	errStatus  = errors.New("an unknown status")
 	errPushed  = errors.New("leaves pushed by a walk that did not take place")
 	errFull    = errors.New("the message with number 1, and no other, is full")
+	errNumber  = errors.New("a message of more than blocks has a number")
 	errPending = errors.New("fewer than no pending bytes")
 	errBits    = errors.New("a bitmap that is longer than the manifest")
 )
@@ -214,7 +216,7 @@ func (m *Message) swapLayout() swapLayout {
 		return l
 	}
 	if m.Seq != 0 {
-		l.size[sectionSeq] = uvarintSize(m.Seq)
+		l.size[m.seqSection()] = uvarintSize(m.Seq)
 	}
 	if m.Credit != 0 {
 		l.size[sectionCredit] = uvarintSize(m.Credit)
@@ -243,10 +245,26 @@ func (m *Message) swapLayout() swapLayout {
 	return l
 }
 
+func (m *Message) seqSection() section {
+	if m.Continues {
+		return sectionContinues
+	}
+	return sectionSeq
+}
+
 // isData reports whether m is written as a data frame: it is one block and says nothing else.
-func (m *Message) isData() bool {
-	return len(m.Blocks) == 1 && m.Seq == 0 && !m.Full && m.Credit == 0 && !m.Info.Set &&
-		len(m.Follows)+len(m.Wants)+len(m.Presences)+len(m.Haves)+len(m.Walks)+len(m.Walked) == 0
+func (m *Message) isData() bool { return len(m.Blocks) == 1 && m.Seq == 0 }
+
+// numbered says why the number of m is wrong. Only what carries nothing but blocks has none.
+func (m *Message) numbered() error {
+	switch {
+	case m.Full != (m.Seq == 1 && !m.Continues):
+		return errFull
+	case m.Seq == 0 && (m.Continues || m.Credit != 0 || m.Info.Set ||
+		len(m.Follows)+len(m.Wants)+len(m.Presences)+len(m.Haves)+len(m.Walks)+len(m.Walked) > 0):
+		return errNumber
+	}
+	return nil
 }
 
 func cidSize(c cid.Cid) int { return uvarintSize(uint64(c.ByteLen())) + c.ByteLen() }
@@ -321,17 +339,17 @@ func (m *Message) prepareSwap() (swapLayout, error) {
 	switch {
 	case l.items > MaxItems:
 		return l, blame(cid.Undef, fmt.Errorf("%w: %d, at most %d", ErrTooMany, l.items, MaxItems))
-	case l.total > MaxMessageSize && !l.data:
-		return l, tooLong(l.total)
+	case l.total > MaxFrameSize:
+		return l, tooLong(l.total, MaxFrameSize)
 	}
 	return l, nil
 }
 
 func (m *Message) checkSwap() error {
-	switch {
-	case m.Full != (m.Seq == 1):
-		return blame(cid.Undef, errFull)
-	case m.PendingBytes < 0:
+	if err := m.numbered(); err != nil {
+		return blame(cid.Undef, err)
+	}
+	if m.PendingBytes < 0 {
 		return blame(cid.Undef, errPending)
 	}
 	for i := range m.Follows {
@@ -441,7 +459,7 @@ func (m *Message) appendSwapControl(dst []byte, l *swapLayout) []byte {
 	}
 	dst = appendControlHead(dst, l.total-controlHead)
 	if m.Seq != 0 {
-		dst = binary.AppendUvarint(l.begin(dst, sectionSeq), m.Seq)
+		dst = binary.AppendUvarint(l.begin(dst, m.seqSection()), m.Seq)
 	}
 	if m.Credit != 0 {
 		dst = binary.AppendUvarint(l.begin(dst, sectionCredit), m.Credit)

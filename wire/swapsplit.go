@@ -11,14 +11,14 @@ func (m *Message) splitSwap(limit int) iter.Seq[*Message] {
 	limit -= swapOverhead
 	return func(yield func(*Message) bool) {
 		var (
-			part     = Message{Full: m.Full, Seq: m.Seq, Credit: m.Credit, Info: m.Info}
+			part     = Message{Full: m.Full, Seq: m.Seq, Continues: m.Continues, Credit: m.Credit, Info: m.Info}
 			from, to [sections]int // where part begins and ends in m's lists
 			size, n  int           // what part holds, and how many items
 		)
-		if m.Seq != 0 || m.Credit != 0 || m.Info.Set {
+		if m.Credit != 0 || m.Info.Set {
 			size = 1 // so that a block which is too long for any part does not share this one
 		}
-		cut := func() bool {
+		cut := func(last bool) bool {
 			part.Follows = span(m.Follows, &from, &to, sectionFollows)
 			part.Wants = span(m.Wants, &from, &to, sectionWants)
 			part.Presences = span(m.Presences, &from, &to, sectionPresences)
@@ -26,20 +26,22 @@ func (m *Message) splitSwap(limit int) iter.Seq[*Message] {
 			part.Walks = span(m.Walks, &from, &to, sectionWalks)
 			part.Blocks = span(m.Blocks, &from, &to, sectionBlocks)
 			part.Walked = span(m.Walked, &from, &to, sectionWalked)
+			if last {
+				part.PendingBytes = m.PendingBytes
+			}
 			ok := yield(&part)
-			part, from, size, n = Message{}, to, 0, 0
+			part, from, size, n = Message{Seq: m.Seq, Continues: m.Seq != 0}, to, 0, 0
 			return ok
 		}
 		all := m.swapItems(func(s section, next, bytes int) bool {
-			if size > 0 && (size+bytes > limit || n == MaxItems) && !cut() {
+			if size > 0 && (size+bytes > limit || n == MaxItems) && !cut(false) {
 				return false
 			}
 			size, n, to[s] = size+bytes, n+1, next
 			return true
 		})
 		if all {
-			part.PendingBytes = m.PendingBytes
-			cut()
+			cut(true)
 		}
 	}
 }
