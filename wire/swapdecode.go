@@ -178,6 +178,7 @@ func (c *swapCursor) follow(f *Follow) error {
 	if f.First, err = c.u32("follows.first"); err != nil {
 		return err
 	}
+	end := c.pos
 	if f.Count, err = c.u32("follows.count"); err != nil {
 		return err
 	}
@@ -185,7 +186,7 @@ func (c *swapCursor) follow(f *Follow) error {
 	case f.First|f.Count == 0:
 		return c.bad("follows.first", at, fmt.Errorf("%w: a range of everything", ErrMalformed))
 	case uint64(f.First)+uint64(f.Count) > leafEnd:
-		return c.bad("follows.count", at, fmt.Errorf("%w: %w", ErrMalformed, errRun))
+		return c.bad("follows.count", end, fmt.Errorf("%w: %w", ErrMalformed, errRun))
 	}
 	return nil
 }
