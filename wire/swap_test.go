@@ -16,14 +16,14 @@ func swapped(m *Message) *Message {
 	c.Wants, c.Presences, c.Follows, c.Walks, c.Walked = nil, nil, nil, nil, nil
 	for i := 0; i < len(m.Wants); {
 		var e Entry
-		if e, i = m.swapWant(i); e.Leaves.Feed != 0 {
+		if i = m.swapWant(i, &e); e.Leaves.Feed != 0 {
 			e.CID = cid.Undef
 		}
 		c.Wants = append(c.Wants, e)
 	}
 	for i := 0; i < len(m.Presences); {
 		var p Presence
-		if p, i = m.swapPresence(i); p.Leaves.Feed != 0 {
+		if i = m.swapPresence(i, &p); p.Leaves.Feed != 0 {
 			p.CID = cid.Undef
 		}
 		c.Presences = append(c.Presences, p)

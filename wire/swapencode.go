@@ -95,16 +95,17 @@ var (
 	errBits    = errors.New("a bitmap that is longer than the manifest")
 )
 
-// swapWant returns the want that m.Wants[i] begins, with all that can be written as one with it, and the index of the next.
-func (m *Message) swapWant(i int) (Entry, int) {
-	e := m.Wants[i]
+// swapWant makes e the want that m.Wants[i] begins, with all that can be written as one with it, and returns the index of
+// the next.
+func (m *Message) swapWant(i int, e *Entry) int {
+	*e = m.Wants[i]
 	if e.Cancel {
-		e = Entry{CID: e.CID, Cancel: true, Leaves: e.Leaves}
+		e.Priority, e.Type, e.SendDontHave, e.Falls = 0, 0, false, false
 	}
 	i++
 	if e.Leaves.Feed == 0 {
 		e.Falls, e.Leaves = false, Leaves{}
-		return e, i
+		return i
 	}
 	n := uint64(e.Leaves.N())
 	e.Falls = e.Falls && n > 1
@@ -130,16 +131,16 @@ func (m *Message) swapWant(i int) (Entry, int) {
 		n += k
 	}
 	e.Leaves.Count = uint32(n)
-	return e, i
+	return i
 }
 
 // swapPresence is swapWant for presences.
-func (m *Message) swapPresence(i int) (Presence, int) {
-	p := m.Presences[i]
+func (m *Message) swapPresence(i int, p *Presence) int {
+	*p = m.Presences[i]
 	i++
 	if p.Leaves.Feed == 0 {
 		p.Leaves = Leaves{}
-		return p, i
+		return i
 	}
 	n := uint64(p.Leaves.N())
 	for ; i < len(m.Presences); i++ {
@@ -152,7 +153,7 @@ func (m *Message) swapPresence(i int) (Presence, int) {
 		n += k
 	}
 	p.Leaves.Count = uint32(n)
-	return p, i
+	return i
 }
 
 // swapLayout is what must be known before the first byte of a TensorSwap message is written.
@@ -172,15 +173,15 @@ func (m *Message) swapItems(do func(s section, next, size int) bool) bool {
 			return false
 		}
 	}
+	var e Entry
 	for i := 0; i < len(m.Wants); {
-		var e Entry
-		if e, i = m.swapWant(i); !do(sectionWants, i, e.swapSize()) {
+		if i = m.swapWant(i, &e); !do(sectionWants, i, e.swapSize()) {
 			return false
 		}
 	}
+	var p Presence
 	for i := 0; i < len(m.Presences); {
-		var p Presence
-		if p, i = m.swapPresence(i); !do(sectionPresences, i, p.swapSize()) {
+		if i = m.swapPresence(i, &p); !do(sectionPresences, i, p.swapSize()) {
 			return false
 		}
 	}
@@ -475,15 +476,15 @@ func (m *Message) appendSwapControl(dst []byte, l *swapLayout) []byte {
 		dst = m.Follows[i].appendSwap(dst)
 	}
 	dst = l.begin(dst, sectionWants)
+	var e Entry
 	for i := 0; i < len(m.Wants); {
-		var e Entry
-		e, i = m.swapWant(i)
+		i = m.swapWant(i, &e)
 		dst = e.appendSwap(dst)
 	}
 	dst = l.begin(dst, sectionPresences)
+	var p Presence
 	for i := 0; i < len(m.Presences); {
-		var p Presence
-		p, i = m.swapPresence(i)
+		i = m.swapPresence(i, &p)
 		dst = p.appendSwap(dst)
 	}
 	dst = l.begin(dst, sectionHaves)
