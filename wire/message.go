@@ -1,7 +1,9 @@
-// Package wire turns messages into bytes and back: Bitswap 1.2.0, 1.1.0, 1.0.0 and the bare legacy id. It is pure: no
-// goroutine, clock, lock, disk or socket, and it enforces every limit of the formats on the way in and on the way out.
+// Package wire turns messages into bytes and back: Bitswap 1.2.0, 1.1.0, 1.0.0 and the bare legacy id, and TensorSwap 1,
+// the protocol between two Drays. It is pure: no goroutine, clock, lock, disk or socket, and it enforces every limit of the
+// formats on the way in and on the way out. docs/wire.md specifies both formats.
 //
-// A frame is an unsigned varint length and then a message of that many bytes. [FrameReader] reads frames into buffers of the
+// A frame of Bitswap is an unsigned varint length and then a message of that many bytes; one of TensorSwap is a header of
+// fixed size and then sections or the bytes of one block. [FrameReader] reads frames into buffers of the
 // caller's, and [Decode] reads a message out of one; the blocks alias the frame, so their bytes are never copied. On the
 // way out [AppendBlockHeader], [PutBlockHeader] and [AppendVectors] write what goes around a block and leave its bytes where
 // they are; [AppendMessage] writes a whole message and is meant for those without large blocks.
@@ -10,7 +12,9 @@
 //
 // A want asks for a block ([WantBlock]) or for whether the other side has it ([WantHave]). A presence answers a want with
 // HAVE or DONT_HAVE. A prefix is a CID without its digest: the receiver hashes the data to learn the CID.
+// A feed is a root about whose leaves two hosts talk by index, and a run is leaves of a feed that follow each other.
 // To ignore an entry is to leave it out and count it in [Message.Ignored]: it is harmless, and nobody could have meant it.
+// TensorSwap ignores nothing: what no Dray writes is refused.
 //
 // # What it does not do
 //
