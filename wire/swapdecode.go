@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/ipfs/go-cid"
 
@@ -132,9 +131,12 @@ func (c *swapCursor) section(s section, m *Message) error {
 	return err
 }
 
-// items reads n items into into, which is grown once.
+// items reads n items into into, which is empty and replaced when it has no room.
 func items[T any](into []T, n int, read func(*T) error) ([]T, error) {
-	into = slices.Grow(into, n)[:n]
+	if cap(into) < n {
+		into = make([]T, n)
+	}
+	into = into[:n] // cleared by Reset
 	for i := range into {
 		if err := read(&into[i]); err != nil {
 			return into, err
