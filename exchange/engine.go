@@ -319,10 +319,14 @@ func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, b
 
 func (e *Engine) receiveMessage(p *peer, m *wire.Message) {
 	if m.Seq != 0 {
-		if m.Full && m.Seq == 1 {
-			p.seqIn = 0
+		next := p.seqIn + 1
+		switch {
+		case m.Full:
+			next = 1
+		case m.Continues:
+			next = p.seqIn
 		}
-		if m.Seq != p.seqIn+1 {
+		if m.Seq != next {
 			e.violate(p, "a message of the state lane out of order")
 			return
 		}

@@ -126,7 +126,7 @@ func (e *Engine) receiveWants(p *peer, m *wire.Message) {
 		}
 		for k := en.Leaves.First; k < en.Leaves.First+en.Leaves.N(); k++ {
 			one := *en
-			one.CID = mf.m.Leaf(int(k))
+			one.CID, one.Priority = mf.m.Leaf(int(k)), en.PriorityOf(k)
 			e.receiveEntry(p, &one, wire.Leaves{Feed: en.Leaves.Feed, First: k})
 		}
 	}

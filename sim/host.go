@@ -459,8 +459,10 @@ func (h *Host) decode(l *half, frame []byte) (*wire.Message, dray.Block, bool) {
 	w := h.w
 	n := len(frame)
 	m := new(wire.Message)
-	_, k := binary.Uvarint(frame)
-	frame = frame[k:]
+	if l.c.version != wire.Swap1 {
+		_, k := binary.Uvarint(frame)
+		frame = frame[k:]
+	}
 	if err := wire.Decode(l.c.version, frame, m); err != nil {
 		if l.from.faults.honest() {
 			w.fail("%s sent %s %d bytes that cannot be read: %w", l.from.name, h.name, n, err)

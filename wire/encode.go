@@ -50,7 +50,7 @@ const inlineBlock = 1 << 10
 // ([dray.ErrBadCID]), a block is over [dray.MaxBlockSize] ([dray.ErrTooBig]), or the message over [MaxMessageSize]
 // ([ErrTooLong]) or [MaxBlocks] ([ErrTooMany]). In TensorSwap so is
 // whatever the other side would have to refuse: a feed or walk without a number, a run beyond the last leaf, a bitmap longer
-// than its manifest, and Full in any message but the one with Seq 1.
+// than its manifest, Full in any message but the one with Seq 1, and anything but blocks in one without a Seq.
 func AppendMessage(dst []byte, v Version, m *Message) ([]byte, error) {
 	if v == Swap1 {
 		l, err := m.prepareSwap()
@@ -155,7 +155,7 @@ func AppendBlockHeader(dst []byte, v Version, prefix cid.Prefix, size int, pendi
 	l := layout{total: fieldSize(0) + blockSize(v, prefix, size)}
 	l.setPending(v, pending)
 	if l.total > MaxMessageSize {
-		return dst, tooLong(l.total)
+		return dst, tooLong(l.total, MaxMessageSize)
 	}
 	dst = appendHead(dst, l)
 	dst = append(dst, tagWantlist, 0)
@@ -205,7 +205,7 @@ func (m *Message) prepare(v Version) (layout, error) {
 	}
 	l := m.layout(v)
 	if l.total > MaxMessageSize {
-		return layout{}, tooLong(l.total)
+		return layout{}, tooLong(l.total, MaxMessageSize)
 	}
 	return l, nil
 }
@@ -220,8 +220,8 @@ func checkBlock(v Version, p cid.Prefix, size int) error {
 	return nil
 }
 
-func tooLong(n int) error {
-	return &dray.Error{Op: "encode", Err: fmt.Errorf("%w: %d bytes, at most %d", ErrTooLong, n, MaxMessageSize)}
+func tooLong(n, limit int) error {
+	return &dray.Error{Op: "encode", Err: fmt.Errorf("%w: %d bytes, at most %d", ErrTooLong, n, limit)}
 }
 
 // appendControl appends the length prefix and every field but the blocks, which come last so that their data can be the

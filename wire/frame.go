@@ -20,8 +20,8 @@ type FrameReader struct {
 	R io.Reader
 	// Version says which framing the stream has: TensorSwap's if Swap1, and Bitswap's otherwise.
 	Version Version
-	// Limit is the longest frame to accept, in bytes; if zero or more than [MaxMessageSize], that. For TensorSwap it bounds what
-	// follows the frame's header.
+	// Limit is the longest frame to accept, in bytes; if zero or more than [MaxMessageSize], that; for TensorSwap, header
+	// included and [MaxFrameSize].
 	Limit int
 
 	ahead    [lookAhead]byte
@@ -85,8 +85,12 @@ func (f *FrameReader) length() (int, error) {
 }
 
 func (f *FrameReader) limit() int {
-	if f.Limit <= 0 || f.Limit > MaxMessageSize {
-		return MaxMessageSize
+	most := MaxMessageSize
+	if f.Version == Swap1 {
+		most = MaxFrameSize
+	}
+	if f.Limit <= 0 || f.Limit > most {
+		return most
 	}
 	return f.Limit
 }

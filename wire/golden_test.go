@@ -236,18 +236,18 @@ func TestDecodeOtherSpellings(t *testing.T) {
 }
 
 func TestProtocols(t *testing.T) {
-	want := []string{"/ipfs/bitswap/1.2.0", "/ipfs/bitswap/1.1.0", "/ipfs/bitswap/1.0.0", "/ipfs/bitswap"}
+	want := []string{"/dray/tensorswap/1", "/ipfs/bitswap/1.2.0", "/ipfs/bitswap/1.1.0", "/ipfs/bitswap/1.0.0", "/ipfs/bitswap"}
 	got := Protocols()
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("Protocols() = %q", got)
 	}
 	for i, id := range got {
 		v, ok := ParseVersion(id)
-		if !ok || v != V120-Version(i) || v.Protocol() != id {
+		if !ok || v != Swap1-Version(i) || v.Protocol() != id {
 			t.Errorf("ParseVersion(%q) = %v, %v; back: %q", id, v, ok, v.Protocol())
 		}
 	}
-	for _, id := range []string{"", "/ipfs/bitswap/", "/ipfs/bitswap/1.3.0", "ipfs/bitswap"} {
+	for _, id := range []string{"", "/ipfs/bitswap/", "/ipfs/bitswap/1.3.0", "ipfs/bitswap", "/dray/tensorswap/2"} {
 		if v, ok := ParseVersion(id); ok {
 			t.Errorf("ParseVersion(%q) = %v", id, v)
 		}

@@ -1,7 +1,9 @@
-// Package wire turns messages into bytes and back: Bitswap 1.2.0, 1.1.0, 1.0.0 and the bare legacy id. It is pure: no
-// goroutine, clock, lock, disk or socket, and it enforces every limit of the formats on the way in and on the way out.
+// Package wire turns messages into bytes and back: Bitswap 1.2.0, 1.1.0, 1.0.0 and the bare legacy id, and TensorSwap 1,
+// the protocol between two Drays. It is pure: no goroutine, clock, lock, disk or socket, and it enforces every limit of the
+// formats on the way in and on the way out. docs/wire.md specifies both formats.
 //
-// A frame is an unsigned varint length and then a message of that many bytes. [FrameReader] reads frames into buffers of the
+// A frame of Bitswap is an unsigned varint length and then a message of that many bytes; one of TensorSwap is a header of
+// fixed size and then sections or the bytes of one block. [FrameReader] reads frames into buffers of the
 // caller's, and [Decode] reads a message out of one; the blocks alias the frame, so their bytes are never copied. On the
 // way out [AppendBlockHeader], [PutBlockHeader] and [AppendVectors] write what goes around a block and leave its bytes where
 // they are; [AppendMessage] writes a whole message and is meant for those without large blocks.
@@ -10,7 +12,9 @@
 //
 // A want asks for a block ([WantBlock]) or for whether the other side has it ([WantHave]). A presence answers a want with
 // HAVE or DONT_HAVE. A prefix is a CID without its digest: the receiver hashes the data to learn the CID.
+// A feed is a root about whose leaves two hosts talk by index, and a run is leaves of a feed that follow each other.
 // To ignore an entry is to leave it out and count it in [Message.Ignored]: it is harmless, and nobody could have meant it.
+// TensorSwap ignores nothing: what no Dray writes is refused.
 //
 // # What it does not do
 //
@@ -69,6 +73,14 @@ type Entry struct {
 	Leaves Leaves
 }
 
+// PriorityOf returns the priority of leaf i, one of Leaves.
+func (e *Entry) PriorityOf(i uint32) int32 {
+	if e.Falls {
+		return e.Priority - int32(i-e.Leaves.First)
+	}
+	return e.Priority
+}
+
 // Block is a block as it travels: bytes and the prefix of their CID. The CID is what they hash to.
 type Block struct {
 	// Prefix is the CID without its digest. For a 1.0.0 block it is that of a CIDv0.
@@ -103,8 +115,10 @@ type Message struct {
 	// The following are TensorSwap's.
 
 	// Seq numbers the messages of the state lane of a connection: 1 for the one that says Full, then one more each time.
-	// Messages that only carry blocks have 0.
+	// Messages that only carry blocks have 0, and no others.
 	Seq uint64
+	// Continues says that this goes on with the message before it and has the same Seq: one message was split into several.
+	Continues bool
 	// Credit is how many bytes of blocks the sender lets the receiver send in all since the connection began; 0 says nothing
 	// new. A block may be begun while any credit is left.
 	Credit uint64
@@ -147,7 +161,7 @@ func (m *Message) Empty() bool {
 		m.Credit == 0 && !m.Info.Set && len(m.Follows)+len(m.Haves)+len(m.Walks)+len(m.Walked) == 0
 }
 
-// Clone returns a copy of m that shares nothing with it but the bytes of blocks.
+// Clone returns a copy of m that shares nothing with it but the bytes of blocks and bitmaps.
 func (m *Message) Clone() *Message {
 	c := *m
 	c.Wants = append([]Entry(nil), m.Wants...)

@@ -13,9 +13,13 @@ const (
 
 // The limits of the format (bitswap.md 1.3). Sizes are in bytes.
 const (
-	// MaxMessageSize is the longest message, without its length prefix. Longer ones are neither written nor read:
-	// deployed peers reset the stream.
+	// MaxMessageSize is the longest message of Bitswap, without its length prefix. Longer ones are neither written nor
+	// read: deployed peers reset the stream.
 	MaxMessageSize = 4 << 20
+
+	// MaxFrameSize is the longest frame of TensorSwap, header included, and so the most that [FrameReader.Next] asks room
+	// for. Every block fits into a frame of either kind, with a message's number.
+	MaxFrameSize = MaxMessageSize + 64
 
 	// MaxWantlistSize is how long a message may become before [Message.Split] begins another.
 	MaxWantlistSize = 2 << 20

@@ -11,7 +11,7 @@ const splitOverhead = 1 + 4 + 2 + 1 + 10
 // message carries Full, so that, read in order, the first replaces and the others add; the last carries PendingBytes. At
 // least one message is yielded. Order is kept within wants, presences and blocks, which come in this order.
 //
-// Of TensorSwap, the first message also carries Seq, Credit and Info; those that go on with it have Seq 0. No message has
+// Of TensorSwap, the first message also carries Credit and Info; the others have the same Seq, and Continues. No message has
 // more than [MaxItems] items, and all lists come in the order that [Message] gives. What is written as one is not parted.
 // A bitmap that is too long for a message is not split.
 //

@@ -16,14 +16,14 @@ func swapped(m *Message) *Message {
 	c.Wants, c.Presences, c.Follows, c.Walks, c.Walked = nil, nil, nil, nil, nil
 	for i := 0; i < len(m.Wants); {
 		var e Entry
-		if e, i = m.swapWant(i); e.Leaves.Feed != 0 {
+		if i = m.swapWant(i, &e); e.Leaves.Feed != 0 {
 			e.CID = cid.Undef
 		}
 		c.Wants = append(c.Wants, e)
 	}
 	for i := 0; i < len(m.Presences); {
 		var p Presence
-		if p, i = m.swapPresence(i); p.Leaves.Feed != 0 {
+		if i = m.swapPresence(i, &p); p.Leaves.Feed != 0 {
 			p.CID = cid.Undef
 		}
 		c.Presences = append(c.Presences, p)
@@ -52,7 +52,7 @@ func swapped(m *Message) *Message {
 // sameSwap compares all of two messages, taking nil and empty slices for the same.
 func sameSwap(a, b *Message) bool {
 	eq := func(a, b any, n int) bool { return n == 0 || reflect.DeepEqual(a, b) }
-	return sameMessage(a, b) && a.Seq == b.Seq && a.Credit == b.Credit && a.Info == b.Info &&
+	return sameMessage(a, b) && a.Seq == b.Seq && a.Continues == b.Continues && a.Credit == b.Credit && a.Info == b.Info &&
 		len(a.Follows) == len(b.Follows) && eq(a.Follows, b.Follows, len(a.Follows)) &&
 		len(a.Haves) == len(b.Haves) && eq(a.Haves, b.Haves, len(a.Haves)) &&
 		len(a.Walks) == len(b.Walks) && eq(a.Walks, b.Walks, len(a.Walks)) &&
@@ -71,83 +71,85 @@ func swapGoldens(t testing.TB) []golden {
 		{"keep-alive", Swap1, Message{}, "00 000000 00000000"},
 		{"full and empty", Swap1, Message{Full: true, Seq: 1}, "00 000000 03000000  01 01 01"},
 		{"numbered", Swap1, Message{Seq: 300}, "00 000000 04000000  01 02 ac02"},
-		{"credit", Swap1, Message{Credit: 4 << 20}, "00 000000 06000000  02 04 80808002"},
-		{"info", Swap1, Message{Info: Info{Set: true, Downloading: true}}, "00 000000 03000000  03 01 02"},
-		{"info, neither", Swap1, Message{Info: Info{Set: true}}, "00 000000 03000000  03 01 00"},
-		{"pending", Swap1, Message{PendingBytes: 5}, "00 000000 03000000  04 01 05"},
+		{"the rest of a message", Swap1, Message{Seq: 1, Continues: true}, "00 000000 03000000  02 01 01"},
+		{"pending, and nothing else", Swap1, Message{PendingBytes: 1<<31 - 1}, "00 000000 07000000  05 05 ffffffff07"},
+		{"credit", Swap1, Message{Seq: 2, Credit: 4 << 20}, "00 000000 09000000  01 01 02  03 04 80808002"},
+		{"info", Swap1, Message{Seq: 2, Info: Info{Set: true, Downloading: true}}, "00 000000 06000000  01 01 02  04 01 02"},
+		{"info, neither", Swap1, Message{Seq: 2, Info: Info{Set: true}}, "00 000000 06000000  01 01 02  04 01 00"},
+		{"pending", Swap1, Message{Seq: 2, PendingBytes: 5}, "00 000000 06000000  01 01 02  05 01 05"},
 		{
 			"follow", Swap1,
-			Message{Follows: []Follow{{Feed: 7, Root: b3}}},
-			"00 000000 2a000000  05 28 01  00 07 24 %b3",
+			Message{Seq: 2, Follows: []Follow{{Feed: 7, Root: b3}}},
+			"00 000000 2d000000  01 01 02  06 28 01  00 07 24 %b3",
 		},
 		{
 			"follow a range until it is durable", Swap1,
-			Message{Follows: []Follow{{Feed: 7, Root: b3, First: 300, Count: 1, Durable: true}}},
-			"00 000000 2d000000  05 2b 01  05 07 24 %b3 ac02 01",
+			Message{Seq: 2, Follows: []Follow{{Feed: 7, Root: b3, First: 300, Count: 1, Durable: true}}},
+			"00 000000 30000000  01 01 02  06 2b 01  05 07 24 %b3 ac02 01",
 		},
 		{
 			"follow no more", Swap1,
-			Message{Follows: []Follow{{Feed: 7, Root: b3, Stop: true}}},
-			"00 000000 2a000000  05 28 01  02 07 24 %b3",
+			Message{Seq: 2, Follows: []Follow{{Feed: 7, Root: b3, Stop: true}}},
+			"00 000000 2d000000  01 01 02  06 28 01  02 07 24 %b3",
 		},
 		{
 			"want by CID", Swap1,
-			Message{Wants: []Entry{{CID: v1, Priority: 1<<29 - 1, SendDontHave: true}}},
-			"00 000000 2b000000  06 29 01  28 24 %v1 0a 01",
+			Message{Seq: 2, Wants: []Entry{{CID: v1, Priority: 1<<29 - 1, SendDontHave: true}}},
+			"00 000000 2e000000  01 01 02  07 29 01  28 24 %v1 0a 01",
 		},
-		{"want of a leaf", Swap1, Message{Wants: wants(7, 9, 0)}, "00 000000 06000000  06 04 01  09 07 09"},
+		{"want of a leaf", Swap1, Message{Seq: 2, Wants: wants(7, 9, 0)}, "00 000000 09000000  01 01 02  07 04 01  09 07 09"},
 		{
 			"want of a run, all alike", Swap1,
-			Message{Wants: wants(7, 9, 1<<29, 1<<29, 1<<29)},
-			"00 000000 09000000  06 07 01  39 07 09 03 0a 00",
+			Message{Seq: 2, Wants: wants(7, 9, 1<<29, 1<<29, 1<<29)},
+			"00 000000 0c000000  01 01 02  07 07 01  39 07 09 03 0a 00",
 		},
 		{
 			"want of a run, one after the other", Swap1,
-			Message{Wants: wants(7, 9, 1<<29-5, 1<<29-6, 1<<29-7)},
-			"00 000000 09000000  06 07 01  79 07 09 03 0a 05",
+			Message{Seq: 2, Wants: wants(7, 9, 1<<29-5, 1<<29-6, 1<<29-7)},
+			"00 000000 0c000000  01 01 02  07 07 01  79 07 09 03 0a 05",
 		},
 		{
 			"want-have of a leaf", Swap1,
-			Message{Wants: []Entry{{Type: WantHave, Leaves: Leaves{1, 128, 1}}}},
-			"00 000000 07000000  06 05 01  03 01 8001",
+			Message{Seq: 2, Wants: []Entry{{Type: WantHave, Leaves: Leaves{1, 128, 1}}}},
+			"00 000000 0a000000  01 01 02  07 05 01  03 01 8001",
 		},
 		{
 			"cancel of a run and of a CID", Swap1,
-			Message{Wants: []Entry{{Cancel: true, Leaves: Leaves{1, 2, 10_000}}, {CID: b3, Cancel: true}}},
-			"00 000000 2e000000  06 2c 02  15 01 02 904e  04 24 %b3",
+			Message{Seq: 2, Wants: []Entry{{Cancel: true, Leaves: Leaves{1, 2, 10_000}}, {CID: b3, Cancel: true}}},
+			"00 000000 31000000  01 01 02  07 2c 02  15 01 02 904e  04 24 %b3",
 		},
 		{
 			"miss of a run, and have", Swap1,
-			Message{Presences: []Presence{
+			Message{Seq: 2, Presences: []Presence{
 				{CID: v1, Leaves: Leaves{1, 2, 0}},
 				{CID: v1, Leaves: Leaves{1, 3, 2}},
 				{Have: true, Leaves: Leaves{1, 5, 1}},
 				{CID: b3, Have: true},
 				{CID: b3},
 			}},
-			"00 000000 56000000  07 54 04  05 01 02 03  03 01 05  02 24 %b3  00 24 %b3",
+			"00 000000 59000000  01 01 02  08 54 04  05 01 02 03  03 01 05  02 24 %b3  00 24 %b3",
 		},
 		{
 			"have of a million", Swap1,
-			Message{Haves: []Have{{Feed: 1, Leaves: 1_000_000, Bits: Bits("\xa3\xc2\x1e")}}},
-			"00 000000 0c000000  08 0a 01  00 01 c0843d 03 a3c21e",
+			Message{Seq: 2, Haves: []Have{{Feed: 1, Leaves: 1_000_000, Bits: Bits("\xa3\xc2\x1e")}}},
+			"00 000000 0f000000  01 01 02  09 0a 01  00 01 c0843d 03 a3c21e",
 		},
 		{
 			"have of nothing yet", Swap1,
-			Message{Haves: []Have{{Feed: 1, Leaves: 9}}},
-			"00 000000 07000000  08 05 01  00 01 09 00",
+			Message{Seq: 2, Haves: []Have{{Feed: 1, Leaves: 9}}},
+			"00 000000 0a000000  01 01 02  09 05 01  00 01 09 00",
 		},
 		{
 			"unhave", Swap1,
-			Message{Haves: []Have{{Feed: 1, Leaves: 9, Lost: true, Bits: Bits("\x04\x01\x01")}}},
-			"00 000000 0a000000  08 08 01  01 01 09 03 040101",
+			Message{Seq: 2, Haves: []Have{{Feed: 1, Leaves: 9, Lost: true, Bits: Bits("\x04\x01\x01")}}},
+			"00 000000 0d000000  01 01 02  09 08 01  01 01 09 03 040101",
 		},
 		{
 			"walk", Swap1,
-			Message{Walks: []Walk{{ID: 1, Root: b3, Depth: 3, Bytes: 8 << 20, Push: 300, Leaves: true, Spread: true}}},
-			"00 000000 31000000  09 2f 01  03 01 24 %b3 03 80808004 ac02",
+			Message{Seq: 2, Walks: []Walk{{ID: 1, Root: b3, Depth: 3, Bytes: 8 << 20, Push: 300, Leaves: true, Spread: true}}},
+			"00 000000 34000000  01 01 02  0a 2f 01  03 01 24 %b3 03 80808004 ac02",
 		},
-		{"walk no more", Swap1, Message{Walks: []Walk{{ID: 1, Stop: true}}}, "00 000000 05000000  09 03 01  04 01"},
+		{"walk no more", Swap1, Message{Seq: 2, Walks: []Walk{{ID: 1, Stop: true}}}, "00 000000 08000000  01 01 02  0a 03 01  04 01"},
 		{
 			"a block", Swap1,
 			Message{Blocks: []Block{{rawSHA256, []byte("hi")}}},
@@ -166,17 +168,17 @@ func swapGoldens(t testing.TB) []golden {
 		{
 			"small blocks", Swap1,
 			Message{Blocks: []Block{{rawSHA256, []byte("hi")}, {prefixV0, []byte{}}}},
-			"00 000000 0f000000  0a 0d 02  01551220 02 6869  00701220 00",
+			"00 000000 0f000000  0b 0d 02  01551220 02 6869  00701220 00",
 		},
 		{
 			"the end of a walk", Swap1,
-			Message{Blocks: []Block{{rawSHA256, []byte("hi")}}, Walked: []Walked{
+			Message{Seq: 2, Blocks: []Block{{rawSHA256, []byte("hi")}}, Walked: []Walked{
 				{ID: 1, Leaves: 16, Pushed: Bits("\x07")},
 				{ID: 2, Status: WalkPart},
 				{ID: 300, Status: WalkAbsent},
 				{ID: 3, Status: WalkRefused},
 			}},
-			"00 000000 1c000000  0a 08 01  01551220 02 6869  0b 10 04  00 01 01 10 07  01 02 00  02 ac02 00  03 03 00",
+			"00 000000 1f000000  01 01 02  0b 08 01  01551220 02 6869  0c 10 04  00 01 01 10 07  01 02 00  02 ac02 00  03 03 00",
 		},
 	}
 }
@@ -216,9 +218,13 @@ func randomSwap(t testing.TB, r *rand.Rand) *Message {
 	m.PendingBytes &= 1<<31 - 1
 	m.Full = false
 	switch r.IntN(4) {
-	case 0:
-		m.Full, m.Seq = true, 1
+	case 0: // blocks alone
+		return &Message{Blocks: m.Blocks, PendingBytes: m.PendingBytes}
 	case 1:
+		m.Full, m.Seq = true, 1
+	case 2:
+		m.Seq, m.Continues = 1+r.Uint64()>>(1+r.IntN(62)), true
+	default:
 		m.Seq = 2 + r.Uint64()>>(1+r.IntN(62))
 	}
 	if r.IntN(3) == 0 {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/ipfs/go-cid"
 
@@ -23,7 +22,7 @@ func decodeSwap(frame []byte, m *Message) error {
 	if len(frame) < controlHead {
 		return bad(0, "%w: a header of %d bytes", ErrMalformed, len(frame))
 	}
-	head, body, err := swapFrame(frame, MaxMessageSize)
+	head, body, err := swapFrame(frame, MaxFrameSize)
 	switch {
 	case err != nil:
 		return err
@@ -76,15 +75,23 @@ func (c *swapCursor) sections(m *Message) error {
 		}
 		c.pos, c.items = sub.end, sub.items
 	}
+	if err := m.numbered(); err != nil {
+		return c.bad("seq", controlHead, fmt.Errorf("%w: %w", ErrMalformed, err))
+	}
 	return nil
 }
 
 func (c *swapCursor) section(s section, m *Message) error {
 	switch s {
-	case sectionSeq:
+	case sectionSeq, sectionContinues:
+		at := c.pos
+		if m.Seq != 0 {
+			return c.bad("seq", at, fmt.Errorf("%w: two numbers", ErrMalformed))
+		}
 		var err error
 		m.Seq, err = c.positive("seq", math.MaxUint64)
-		m.Full = m.Seq == 1
+		m.Continues = s == sectionContinues
+		m.Full = m.Seq == 1 && !m.Continues
 		return err
 	case sectionCredit:
 		var err error
@@ -124,9 +131,12 @@ func (c *swapCursor) section(s section, m *Message) error {
 	return err
 }
 
-// items reads n items into into, which is grown once.
+// items reads n items into into, which is empty and replaced when it has no room.
 func items[T any](into []T, n int, read func(*T) error) ([]T, error) {
-	into = slices.Grow(into, n)[:n]
+	if cap(into) < n {
+		into = make([]T, n)
+	}
+	into = into[:n] // cleared by Reset
 	for i := range into {
 		if err := read(&into[i]); err != nil {
 			return into, err
@@ -170,6 +180,7 @@ func (c *swapCursor) follow(f *Follow) error {
 	if f.First, err = c.u32("follows.first"); err != nil {
 		return err
 	}
+	end := c.pos
 	if f.Count, err = c.u32("follows.count"); err != nil {
 		return err
 	}
@@ -177,7 +188,7 @@ func (c *swapCursor) follow(f *Follow) error {
 	case f.First|f.Count == 0:
 		return c.bad("follows.first", at, fmt.Errorf("%w: a range of everything", ErrMalformed))
 	case uint64(f.First)+uint64(f.Count) > leafEnd:
-		return c.bad("follows.count", at, fmt.Errorf("%w: %w", ErrMalformed, errRun))
+		return c.bad("follows.count", end, fmt.Errorf("%w: %w", ErrMalformed, errRun))
 	}
 	return nil
 }

@@ -16,18 +16,19 @@ type section uint8
 
 const (
 	sectionSeq       section = 1
-	sectionCredit    section = 2
-	sectionInfo      section = 3
-	sectionPending   section = 4
-	sectionFollows   section = 5
-	sectionWants     section = 6
-	sectionPresences section = 7
-	sectionHaves     section = 8
-	sectionWalks     section = 9
-	sectionBlocks    section = 10
-	sectionWalked    section = 11
+	sectionContinues section = 2
+	sectionCredit    section = 3
+	sectionInfo      section = 4
+	sectionPending   section = 5
+	sectionFollows   section = 6
+	sectionWants     section = 7
+	sectionPresences section = 8
+	sectionHaves     section = 9
+	sectionWalks     section = 10
+	sectionBlocks    section = 11
+	sectionWalked    section = 12
 
-	sections = 12
+	sections = 13
 
 	// sectionMayBeSkipped is set in the types of sections, in versions to come, that a reader need not understand.
 	sectionMayBeSkipped section = 0x80
@@ -89,20 +90,22 @@ var (
 	errStatus  = errors.New("an unknown status")
 	errPushed  = errors.New("leaves pushed by a walk that did not take place")
 	errFull    = errors.New("the message with number 1, and no other, is full")
+	errNumber  = errors.New("a message of more than blocks has a number")
 	errPending = errors.New("fewer than no pending bytes")
 	errBits    = errors.New("a bitmap that is longer than the manifest")
 )
 
-// swapWant returns the want that m.Wants[i] begins, with all that can be written as one with it, and the index of the next.
-func (m *Message) swapWant(i int) (Entry, int) {
-	e := m.Wants[i]
+// swapWant makes e the want that m.Wants[i] begins, with all that can be written as one with it, and returns the index of
+// the next.
+func (m *Message) swapWant(i int, e *Entry) int {
+	*e = m.Wants[i]
 	if e.Cancel {
-		e = Entry{CID: e.CID, Cancel: true, Leaves: e.Leaves}
+		e.Priority, e.Type, e.SendDontHave, e.Falls = 0, 0, false, false
 	}
 	i++
 	if e.Leaves.Feed == 0 {
 		e.Falls, e.Leaves = false, Leaves{}
-		return e, i
+		return i
 	}
 	n := uint64(e.Leaves.N())
 	e.Falls = e.Falls && n > 1
@@ -128,16 +131,16 @@ func (m *Message) swapWant(i int) (Entry, int) {
 		n += k
 	}
 	e.Leaves.Count = uint32(n)
-	return e, i
+	return i
 }
 
 // swapPresence is swapWant for presences.
-func (m *Message) swapPresence(i int) (Presence, int) {
-	p := m.Presences[i]
+func (m *Message) swapPresence(i int, p *Presence) int {
+	*p = m.Presences[i]
 	i++
 	if p.Leaves.Feed == 0 {
 		p.Leaves = Leaves{}
-		return p, i
+		return i
 	}
 	n := uint64(p.Leaves.N())
 	for ; i < len(m.Presences); i++ {
@@ -150,7 +153,7 @@ func (m *Message) swapPresence(i int) (Presence, int) {
 		n += k
 	}
 	p.Leaves.Count = uint32(n)
-	return p, i
+	return i
 }
 
 // swapLayout is what must be known before the first byte of a TensorSwap message is written.
@@ -162,10 +165,47 @@ type swapLayout struct {
 	data  bool          // it is a data frame
 }
 
-func (l *swapLayout) add(s section, size int) {
-	l.size[s] += size
-	l.count[s]++
-	l.items++
+// swapItems calls do for each item of m that is written, in the order of writing: with its section, the index in m's list
+// of the item that comes next, and its size. It stops when do returns false, and reports whether it came to the end.
+func (m *Message) swapItems(do func(s section, next, size int) bool) bool {
+	for i := range m.Follows {
+		if !do(sectionFollows, i+1, m.Follows[i].swapSize()) {
+			return false
+		}
+	}
+	var e Entry
+	for i := 0; i < len(m.Wants); {
+		if i = m.swapWant(i, &e); !do(sectionWants, i, e.swapSize()) {
+			return false
+		}
+	}
+	var p Presence
+	for i := 0; i < len(m.Presences); {
+		if i = m.swapPresence(i, &p); !do(sectionPresences, i, p.swapSize()) {
+			return false
+		}
+	}
+	for i := range m.Haves {
+		if !do(sectionHaves, i+1, m.Haves[i].swapSize()) {
+			return false
+		}
+	}
+	for i := range m.Walks {
+		if !do(sectionWalks, i+1, m.Walks[i].swapSize()) {
+			return false
+		}
+	}
+	for i := range m.Blocks {
+		if !do(sectionBlocks, i+1, m.Blocks[i].Size(Swap1)) {
+			return false
+		}
+	}
+	for i := range m.Walked {
+		if !do(sectionWalked, i+1, m.Walked[i].swapSize()) {
+			return false
+		}
+	}
+	return true
 }
 
 // swapLayout returns m's layout.
@@ -177,7 +217,7 @@ func (m *Message) swapLayout() swapLayout {
 		return l
 	}
 	if m.Seq != 0 {
-		l.size[sectionSeq] = uvarintSize(m.Seq)
+		l.size[m.seqSection()] = uvarintSize(m.Seq)
 	}
 	if m.Credit != 0 {
 		l.size[sectionCredit] = uvarintSize(m.Credit)
@@ -188,31 +228,12 @@ func (m *Message) swapLayout() swapLayout {
 	if m.PendingBytes != 0 {
 		l.size[sectionPending] = uvarintSize(uint64(uint32(m.PendingBytes)))
 	}
-	for i := range m.Follows {
-		l.add(sectionFollows, m.Follows[i].swapSize())
-	}
-	for i := 0; i < len(m.Wants); {
-		var e Entry
-		e, i = m.swapWant(i)
-		l.add(sectionWants, e.swapSize())
-	}
-	for i := 0; i < len(m.Presences); {
-		var p Presence
-		p, i = m.swapPresence(i)
-		l.add(sectionPresences, p.swapSize())
-	}
-	for i := range m.Haves {
-		l.add(sectionHaves, m.Haves[i].swapSize())
-	}
-	for i := range m.Walks {
-		l.add(sectionWalks, m.Walks[i].swapSize())
-	}
-	for i := range m.Blocks {
-		l.add(sectionBlocks, m.Blocks[i].Size(Swap1))
-	}
-	for i := range m.Walked {
-		l.add(sectionWalked, m.Walked[i].swapSize())
-	}
+	m.swapItems(func(s section, _, size int) bool {
+		l.size[s] += size
+		l.count[s]++
+		l.items++
+		return true
+	})
 	l.total = controlHead
 	for s := range l.size {
 		if l.count[s] > 0 {
@@ -225,10 +246,26 @@ func (m *Message) swapLayout() swapLayout {
 	return l
 }
 
+func (m *Message) seqSection() section {
+	if m.Continues {
+		return sectionContinues
+	}
+	return sectionSeq
+}
+
 // isData reports whether m is written as a data frame: it is one block and says nothing else.
-func (m *Message) isData() bool {
-	return len(m.Blocks) == 1 && m.Seq == 0 && !m.Full && m.Credit == 0 && !m.Info.Set &&
-		len(m.Follows)+len(m.Wants)+len(m.Presences)+len(m.Haves)+len(m.Walks)+len(m.Walked) == 0
+func (m *Message) isData() bool { return len(m.Blocks) == 1 && m.Seq == 0 }
+
+// numbered says why the number of m is wrong. Only what carries nothing but blocks has none.
+func (m *Message) numbered() error {
+	switch {
+	case m.Full != (m.Seq == 1 && !m.Continues):
+		return errFull
+	case m.Seq == 0 && (m.Continues || m.Credit != 0 || m.Info.Set ||
+		len(m.Follows)+len(m.Wants)+len(m.Presences)+len(m.Haves)+len(m.Walks)+len(m.Walked) > 0):
+		return errNumber
+	}
+	return nil
 }
 
 func cidSize(c cid.Cid) int { return uvarintSize(uint64(c.ByteLen())) + c.ByteLen() }
@@ -303,17 +340,17 @@ func (m *Message) prepareSwap() (swapLayout, error) {
 	switch {
 	case l.items > MaxItems:
 		return l, blame(cid.Undef, fmt.Errorf("%w: %d, at most %d", ErrTooMany, l.items, MaxItems))
-	case l.total > MaxMessageSize && !l.data:
-		return l, tooLong(l.total)
+	case l.total > MaxFrameSize:
+		return l, tooLong(l.total, MaxFrameSize)
 	}
 	return l, nil
 }
 
 func (m *Message) checkSwap() error {
-	switch {
-	case m.Full != (m.Seq == 1):
-		return blame(cid.Undef, errFull)
-	case m.PendingBytes < 0:
+	if err := m.numbered(); err != nil {
+		return blame(cid.Undef, err)
+	}
+	if m.PendingBytes < 0 {
 		return blame(cid.Undef, errPending)
 	}
 	for i := range m.Follows {
@@ -423,7 +460,7 @@ func (m *Message) appendSwapControl(dst []byte, l *swapLayout) []byte {
 	}
 	dst = appendControlHead(dst, l.total-controlHead)
 	if m.Seq != 0 {
-		dst = binary.AppendUvarint(l.begin(dst, sectionSeq), m.Seq)
+		dst = binary.AppendUvarint(l.begin(dst, m.seqSection()), m.Seq)
 	}
 	if m.Credit != 0 {
 		dst = binary.AppendUvarint(l.begin(dst, sectionCredit), m.Credit)
@@ -439,15 +476,15 @@ func (m *Message) appendSwapControl(dst []byte, l *swapLayout) []byte {
 		dst = m.Follows[i].appendSwap(dst)
 	}
 	dst = l.begin(dst, sectionWants)
+	var e Entry
 	for i := 0; i < len(m.Wants); {
-		var e Entry
-		e, i = m.swapWant(i)
+		i = m.swapWant(i, &e)
 		dst = e.appendSwap(dst)
 	}
 	dst = l.begin(dst, sectionPresences)
+	var p Presence
 	for i := 0; i < len(m.Presences); {
-		var p Presence
-		p, i = m.swapPresence(i)
+		i = m.swapPresence(i, &p)
 		dst = p.appendSwap(dst)
 	}
 	dst = l.begin(dst, sectionHaves)

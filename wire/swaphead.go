@@ -31,9 +31,6 @@ const (
 	prefixRoom = 16
 )
 
-// maxDataFrame is the longest frame of all.
-const maxDataFrame = dataHead + dray.MaxBlockSize
-
 // appendControlHead appends the header of a control frame.
 func appendControlHead(dst []byte, body int) []byte {
 	dst = append(dst, frameControl, 0, 0, 0)
@@ -54,7 +51,7 @@ func appendDataHead(dst []byte, p cid.Prefix, size int, pending int32) []byte {
 	return dst
 }
 
-// swapFrame reads the first eight bytes of a frame and returns how long header and body are. Limit bounds the body.
+// swapFrame reads the first eight bytes of a frame and returns how long header and body are. Limit bounds both together.
 func swapFrame(h []byte, limit int) (head, body int, err error) {
 	bad := func(at int, format string, args ...any) (int, int, error) {
 		return 0, 0, &Error{Version: Swap1, Field: "frame", Offset: at, Err: fmt.Errorf(format, args...)}
@@ -70,10 +67,10 @@ func swapFrame(h []byte, limit int) (head, body int, err error) {
 	case kind == frameData:
 		head = dataHead
 	default:
-		head, limit = controlHead, min(limit, MaxMessageSize-controlHead)
+		head = controlHead
 	}
-	if uint64(n) > uint64(limit) {
-		return bad(4, "%w: %d bytes, at most %d", ErrTooLong, n, limit)
+	if total := uint64(head) + uint64(n); total > uint64(limit) {
+		return bad(4, "%w: %d bytes, at most %d", ErrTooLong, total, limit)
 	}
 	return head, int(n), nil
 }
