@@ -318,6 +318,11 @@ func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, b
 }
 
 func (e *Engine) receiveMessage(p *peer, m *wire.Message) {
+	if m.Full && p.seqIn > 0 {
+		// The other side has begun anew without a new connection, and forgotten what this one had said.
+		e.PeerDown(e.now, p.id)
+		e.PeerUp(e.now, p.id, p.caps)
+	}
 	if m.Seq != 0 {
 		next := p.seqIn + 1
 		switch {

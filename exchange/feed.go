@@ -35,7 +35,8 @@ type feed struct {
 	first   int    // the leaves it wants to hear of
 	end     int
 	durable bool
-	told    bool    // that the root is known here
+	told    bool    // that the root is known here, since it began to follow
+	ever    bool    // at some time
 	heard   leafSet // what the peer was told
 	news    []uint32
 	listed  bool // in the peer's list of feeds with news
@@ -319,7 +320,7 @@ func (f *feed) appendNews(m *wire.Message) {
 	if !come.Empty() || !f.told {
 		m.Haves = append(m.Haves, wire.Have{Feed: f.number, Leaves: leaves, Bits: come.Bits()})
 	}
-	f.told = true
+	f.told, f.ever = true, true
 }
 
 // receiveHave takes what a peer says that it has.
@@ -471,9 +472,12 @@ func (p *peer) spell(w *want) wire.Leaves {
 // named returns the leaves that a peer names by index, in a root that it follows here.
 func (e *Engine) named(p *peer, l wire.Leaves) (*manifest, bool) {
 	f := p.numbers[l.Feed]
-	if f == nil || f.m == nil || !f.told {
+	if f == nil || !f.ever {
 		e.violate(p, "leaves of a root that it was told nothing about")
 		return nil, false
+	}
+	if f.m == nil {
+		return nil, false // it had not heard yet that nothing is known of the root any more
 	}
 	if uint64(l.First)+uint64(l.N()) > uint64(f.m.m.Len()) {
 		e.violate(p, "an index beyond the manifest")

@@ -121,8 +121,11 @@ func (e *Engine) receiveWants(p *peer, m *wire.Message) {
 			continue
 		}
 		mf, ok := e.named(p, en.Leaves)
-		if !ok {
+		if !p.up {
 			return
+		}
+		if !ok {
+			continue
 		}
 		for k := en.Leaves.First; k < en.Leaves.First+en.Leaves.N(); k++ {
 			one := *en

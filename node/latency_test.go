@@ -119,7 +119,9 @@ func TestFirstPayload(t *testing.T) {
 		var wg sync.WaitGroup
 		ended := make(chan struct{})
 		wg.Go(func() {
-			for leaf := firstLeaf(t); ; time.Sleep(time.Millisecond) {
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for leaf := firstLeaf(t); ; {
 				if _, err := n[1].Store().Stat(ctx, leaf); err == nil {
 					first = time.Since(start)
 					return
@@ -127,7 +129,7 @@ func TestFirstPayload(t *testing.T) {
 				select {
 				case <-ended:
 					return
-				default:
+				case <-tick.C:
 				}
 			}
 		})
