@@ -104,9 +104,11 @@ type Engine struct {
 	early        map[cid.Cid]early
 	earlyList    []cid.Cid // in the order in which they came; some may be gone
 	earlyBytes   int64
-	unsynced     []unsyncedLeaf // written, for peers that want to hear of what is synced
-	syncing      []unsyncedLeaf // the same, when the driver was last told to sync
-	syncWait     bool           // for the driver
+	awaited      map[cid.Cid]int // roots that are not known here, and how many peers follow them
+	changes      []change        // blocks written and removed while manifests are being loaded, the last ones
+	changed      uint64          // how many there were in all
+	unsynced     bool            // something was written that some peer wants to hear of once it is synced
+	syncWait     bool            // for the driver
 	counted      []cid.Cid      // roots whose copies are counted
 
 	concluded []*session
@@ -153,6 +155,7 @@ func New(cfg Config) *Engine {
 		manifests: make(map[cid.Cid]*manifest),
 		loading:   make(map[cid.Cid]*loadingManifest),
 		early:     make(map[cid.Cid]early),
+		awaited:   make(map[cid.Cid]int),
 	}
 }
 
@@ -267,9 +270,8 @@ func (e *Engine) Ready() *Ready {
 	}
 	e.dirtyPeers = e.dirtyPeers[:0]
 	e.pull()
-	if len(e.unsynced) > 0 && !e.syncWait {
-		e.unsynced, e.syncing = e.syncing[:0], e.unsynced
-		e.ready.Sync, e.syncWait = true, true
+	if e.unsynced && !e.syncWait {
+		e.beginSync()
 	}
 	e.ready.Wake = 0
 	if t, ok := e.timers.next(); ok {
@@ -311,7 +313,7 @@ func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, b
 	if m != nil && p.up {
 		e.receiveMessage(p, m)
 	}
-	if p.badness >= maxBadness {
+	if p.up && p.badness >= maxBadness {
 		e.violate(p, "blocks that nobody asked for, or with wrong bytes")
 	}
 	return e.refused
@@ -618,8 +620,9 @@ func (e *Engine) Added(now time.Duration, c cid.Cid, size int64) {
 		w.to(Receiving)
 		w.to(Done)
 		e.conclude(w, Deliver{CID: c, Local: true})
-	} else if w == nil {
+	} else {
 		e.meetDemand(c, Deliver{CID: c, Local: true})
+		e.completeConcluded()
 	}
 	e.written(c)
 	e.announceAdded(c, size)
@@ -649,6 +652,11 @@ func (e *Engine) conclude(w *want, d Deliver) {
 		e.meetDemand(w.cid, d)
 	}
 	e.retire(w)
+	e.completeConcluded()
+}
+
+// completeConcluded ends the sessions that were answered and have all now.
+func (e *Engine) completeConcluded() {
 	for i, s := range e.concluded {
 		e.maybeComplete(s)
 		e.concluded[i] = nil

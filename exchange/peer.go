@@ -68,9 +68,12 @@ type peer struct {
 	mine      map[uint32]*feed // by the number that this host gave
 	numbers   map[uint32]*feed // by the peer's
 	lastFeed  uint32
-	followed  int     // feeds that the peer follows
-	follows   []*feed // to be said
-	newsy     []*feed // with something to tell
+	heardFeed uint32        // the highest number that the peer gave
+	followed  int           // feeds that the peer follows
+	follows   []*feed       // to be said
+	stops     []wire.Follow // to be said before them
+	newsy     []*feed       // with something to tell
+	loading   int           // manifests that are being derived because of this peer
 	walks     []*session
 	stopWalks []uint32
 	lastWalk  uint32
@@ -201,6 +204,7 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 		e.endWalk(p.walks[len(p.walks)-1])
 	}
 	p.stopWalks, p.answers, p.lastWalk, p.heardWalk = nil, nil, 0, 0
+	p.lastFeed, p.heardFeed = 0, 0
 	p.granted, p.creditTold, p.used, p.seqOut, p.seqIn = 0, 0, 0, 0, 0
 	p.withholds, p.sated, p.info = false, false, wire.Info{}
 	p.cancels = p.cancels[:0]
@@ -304,7 +308,7 @@ func (e *Engine) hasNews(p *peer) bool {
 	if p.queue.n > 0 || len(p.cancels) > 0 || len(p.presences) > 0 {
 		return true
 	}
-	return p.caps.Indexes && (len(p.follows) > 0 || len(p.newsy) > 0 || p.greeted && p.info != e.info() || len(p.stopWalks) > 0 || p.asksToWalk() ||
+	return p.caps.Indexes && (len(p.follows)+len(p.stops)+len(p.newsy) > 0 || p.greeted && p.info != e.info() || len(p.stopWalks) > 0 || p.asksToWalk() ||
 		p.answering() || p.creditTold-p.used < creditBase/2)
 }
 
@@ -334,18 +338,14 @@ func (e *Engine) announceRoots(p *peer, m *wire.Message) {
 	if i := e.info(); i != p.info {
 		m.Info, p.info = i, i
 	}
+	m.Follows = append(m.Follows, p.stops...)
+	p.stops = p.stops[:0]
 	for _, f := range p.follows {
-		m.Follows = append(m.Follows, wire.Follow{
-			Feed: f.mine, Root: f.root, Stop: !f.following, Durable: f.following && e.durableCopies(f.root),
-		})
-		f.said = f.following
+		m.Follows = append(m.Follows, wire.Follow{Feed: f.mine, Root: f.root, Durable: e.durableCopies(f.root)})
+		f.said = true
 	}
 	p.follows = p.follows[:0]
-	for _, f := range p.newsy {
-		f.appendNews(m)
-	}
-	clear(p.newsy)
-	p.newsy = p.newsy[:0]
+	p.appendAllNews(m)
 	for _, id := range p.stopWalks {
 		m.Walks = append(m.Walks, wire.Walk{ID: id, Stop: true})
 	}

@@ -292,8 +292,7 @@ func (e *Engine) receiveWalk(p *peer, x *wire.Walk) {
 	a.w.Push = min(x.Push, maxPush)
 	a.loading = true
 	if a.w.Push > 0 && !x.Leaves {
-		a.waits = e.manifests[x.Root] == nil
-		e.wantManifest(x.Root)
+		a.waits = e.manifests[x.Root] == nil && e.wantManifest(x.Root, p)
 	}
 	e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: a.w, First: true})
 }
