@@ -109,7 +109,7 @@ type Engine struct {
 	changed      uint64          // how many there were in all
 	unsynced     bool            // something was written that some peer wants to hear of once it is synced
 	syncWait     bool            // for the driver
-	counted      []cid.Cid      // roots whose copies are counted
+	counted      []cid.Cid       // roots whose copies are counted
 
 	concluded []*session
 	held      bool // the bound on bytes being written stopped somebody
@@ -332,10 +332,16 @@ func (e *Engine) receiveMessage(p *peer, m *wire.Message) {
 	}
 	if m.Credit > 0 {
 		p.serve.credit = max(p.serve.credit, int64(min(m.Credit, 1<<62)))
+		if len(p.answers) > 0 {
+			e.dirtyPeer(p)
+		}
 	}
 	if m.Info.Set {
 		p.withholds, p.sated = !m.Info.Uploading, !m.Info.Downloading
 		e.roomChanged(p)
+		for _, sp := range p.sps {
+			e.dirtySession(sp.s)
+		}
 	}
 	for i := range m.Follows {
 		if p.up {
@@ -437,12 +443,13 @@ func (e *Engine) violate(p *peer, what string) {
 func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 	size := int64(b.Size())
 	if p.caps.Indexes {
-		if p.used >= p.granted+creditBase {
+		// The last block that was begun with credit may be a large one, and may overtake the others.
+		if p.used >= p.creditTold+wire.MaxMessageSize {
 			e.violate(p, "more bytes than it was given credit for")
 			return false
 		}
 		p.used += size
-		if p.creditTold-p.used < creditBase/2 && p.granted+creditBase > p.creditTold {
+		if p.creditTold-p.used < creditBase/2 {
 			e.dirtyPeer(p)
 		}
 	}
@@ -456,9 +463,10 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 	if w == nil || w.state == Receiving {
 		p.acct.Duplicate += size
 		p.flow.heard = e.now
-		if w == nil && !e.done.contains(b.CID()) {
+		if w == nil && !e.done.contains(b.CID()) && !p.allow(size) {
 			e.stats.Uninvited++
 			p.badness++
+			p.wasted += size
 			return false
 		}
 		e.stats.Duplicates++
@@ -481,8 +489,8 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block) {
 	w.to(Receiving)
 	w.from = p
 	if a := w.asks.of(p); a != nil {
-		if a.kind == askBlock {
-			p.granted += size - a.size
+		if a.pushed {
+			p.allow(size)
 		}
 		if sp := a.sp; !sp.gone {
 			sp.misses = 0

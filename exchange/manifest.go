@@ -192,6 +192,11 @@ func (e *Engine) SetManifest(now time.Duration, id SessionID, m *dray.Manifest) 
 	s.man = mf
 	s.demand = newLeafSet(m.Len())
 	mf.sessions = append(mf.sessions, s)
+	s.log.each(func(w *want) {
+		if i, ok := mf.m.Find(w.cid); ok && w.man == nil {
+			w.man, w.leaf = mf, uint32(i)
+		}
+	})
 	for _, sp := range s.peers {
 		if f := sp.p.feeds[m.Root()]; f != nil && f.m == mf {
 			e.refeed(sp, f)
@@ -215,13 +220,20 @@ func (e *Engine) Demand(now time.Duration, id SessionID, first, count int) {
 	}
 	m := s.man.m
 	for i := first; i < first+count; i++ {
-		k, _ := m.Find(m.Leaf(i))
-		if w := e.wants[m.Leaf(k)]; w != nil && w.asker(s) != nil {
-			continue
-		}
-		if s.demand.add(k) {
+		k, c := m.First(i), m.Leaf(i)
+		switch {
+		case s.wants > 0 && s.asks(e.wants[c]):
+		case s.man.here.has(k):
+			if !e.answering(s, c) {
+				s.stats.Blocks++
+				e.ready.Delivers = append(e.ready.Delivers, Deliver{CID: c, Local: true, Session: s.id, refs: 1})
+			}
+		case s.demand.add(k):
 			s.demanded++
 			s.low = min(s.low, k>>6)
+			if len(e.early) > 0 {
+				e.demandEarly(s, k)
+			}
 		}
 	}
 	if s.state == SessionCreated {
@@ -246,12 +258,23 @@ func (e *Engine) Undemand(now time.Duration, id SessionID, first, count int) {
 	}
 	m := s.man.m
 	for i := first; i < first+count; i++ {
-		k, _ := m.Find(m.Leaf(i))
+		k := m.First(i)
 		if s.demand.remove(k) {
 			s.demanded--
-			continue
+		} else if s.wants > 0 || len(e.ready.Delivers) > 0 {
+			e.Cancel(now, id, m.Leaf(k))
 		}
-		e.Cancel(now, id, m.Leaf(k))
+	}
+	e.maybeComplete(s)
+}
+
+// asks reports whether the session asks for w, which may be nil.
+func (s *session) asks(w *want) bool { return w != nil && w.asker(s) != nil }
+
+// demandEarly takes leaf i, which session s demands, if it has come already.
+func (e *Engine) demandEarly(s *session, i int) {
+	if _, ok := e.early[s.man.m.Leaf(i)]; ok {
+		e.takeEarly(e.instantiate(s, i))
 	}
 }
 
