@@ -96,6 +96,16 @@ func (m *Manifest) Find(leaf cid.Cid) (int, bool) {
 	return int(i), ok
 }
 
+// First returns the first index at which the leaf at i occurs. It panics unless Index was called, or when i is out of
+// range.
+func (m *Manifest) First(i int) int {
+	if len(m.again) == 0 && m.places != nil {
+		return i // every leaf occurs once
+	}
+	k, _ := m.Find(m.leaves[i])
+	return k
+}
+
 // Next returns the next index after i at which the leaf at i occurs, and whether there is one. It panics unless Index was
 // called.
 func (m *Manifest) Next(i int) (int, bool) {

@@ -25,6 +25,7 @@ const (
 	takeOverTurn  = 16                    // at most so many in one turn of the loop
 	lateAfter     = 5 * time.Second       // beyond what the peer's queue explains
 	askAgain      = 64                    // candidates looked at when one peer gets room
+	tellPatience  = time.Second           // before a peer who speaks TensorSwap is asked about leaves one by one
 )
 
 // assign hands out wants in every session where something changed.
@@ -413,10 +414,8 @@ func (e *Engine) follow(s *session) {
 	for _, sp := range s.peers {
 		limit := followLimit
 		switch {
-		case sp.use == useHolder || !sp.p.usable():
+		case sp.use == useHolder || !sp.p.usable() || sp.mayTell(e.now):
 			continue
-		case s.man != nil && sp.p.caps.Indexes:
-			continue // it tells by itself
 		case sp.use == useUnknown:
 			limit = probeLimit
 			if s.holders > 0 {
@@ -426,14 +425,46 @@ func (e *Engine) follow(s *session) {
 		for sp.asks < limit && sp.p.entries < maxEntries-entryReserve {
 			w, next := s.log.next(sp.cursor)
 			if w == nil {
-				break
+				if sp.use == useFeed || !e.expose(s, sp) {
+					break
+				}
+				continue
 			}
 			sp.cursor = next
-			if w.state == Pending && w.asks.of(sp.p) == nil {
-				e.newAsk(w, sp, askHave)
+			if w.state != Pending || w.asks.of(sp.p) != nil || sp.use == useFeed && w.man == s.man {
+				continue
 			}
+			e.newAsk(w, sp, askHave)
 		}
 	}
+}
+
+// mayTell reports whether the peer may still say by itself what it has of the session's root. One that does not know the
+// root may have leaves of it nevertheless.
+func (sp *sessionPeer) mayTell(now time.Duration) bool {
+	if !sp.p.caps.Indexes || !sp.s.cfg.Root.Defined() {
+		return false
+	}
+	f := sp.p.feeds[sp.s.cfg.Root]
+	return f != nil && !f.known && now < f.since+tellPatience
+}
+
+// expose makes a want of a leaf that the session demands, so that peers can be asked whether they have it.
+func (e *Engine) expose(s *session, sp *sessionPeer) bool {
+	if s.demanded == 0 {
+		return false
+	}
+	i, ok := e.pick(s, sp)
+	if !ok {
+		return false
+	}
+	w := e.instantiate(s, i)
+	if w.state == Pending && !e.takeEarly(w) && w.heap < 0 {
+		w.contested = false
+		e.enqueue(w)
+		e.offerToFeeds(w)
+	}
+	return true
 }
 
 // takeOver lets peers with nothing to do take what others would deliver much later. A request that the other has not

@@ -104,10 +104,12 @@ type Engine struct {
 	early        map[cid.Cid]early
 	earlyList    []cid.Cid // in the order in which they came; some may be gone
 	earlyBytes   int64
-	unsynced     []unsyncedLeaf // written, for peers that want to hear of what is synced
-	syncing      []unsyncedLeaf // the same, when the driver was last told to sync
-	syncWait     bool           // for the driver
-	counted      []cid.Cid      // roots whose copies are counted
+	awaited      map[cid.Cid]int // roots that are not known here, and how many peers follow them
+	changes      []change        // blocks written and removed while manifests are being loaded, the last ones
+	changed      uint64          // how many there were in all
+	unsynced     bool            // something was written that some peer wants to hear of once it is synced
+	syncWait     bool            // for the driver
+	counted      []cid.Cid       // roots whose copies are counted
 
 	concluded []*session
 	held      bool // the bound on bytes being written stopped somebody
@@ -153,6 +155,7 @@ func New(cfg Config) *Engine {
 		manifests: make(map[cid.Cid]*manifest),
 		loading:   make(map[cid.Cid]*loadingManifest),
 		early:     make(map[cid.Cid]early),
+		awaited:   make(map[cid.Cid]int),
 	}
 }
 
@@ -267,9 +270,8 @@ func (e *Engine) Ready() *Ready {
 	}
 	e.dirtyPeers = e.dirtyPeers[:0]
 	e.pull()
-	if len(e.unsynced) > 0 && !e.syncWait {
-		e.unsynced, e.syncing = e.syncing[:0], e.unsynced
-		e.ready.Sync, e.syncWait = true, true
+	if e.unsynced && !e.syncWait {
+		e.beginSync()
 	}
 	e.ready.Wake = 0
 	if t, ok := e.timers.next(); ok {
@@ -311,7 +313,7 @@ func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, b
 	if m != nil && p.up {
 		e.receiveMessage(p, m)
 	}
-	if p.badness >= maxBadness {
+	if p.up && p.badness >= maxBadness {
 		e.violate(p, "blocks that nobody asked for, or with wrong bytes")
 	}
 	return e.refused
@@ -339,10 +341,16 @@ func (e *Engine) receiveMessage(p *peer, m *wire.Message) {
 	}
 	if m.Credit > 0 {
 		p.serve.credit = max(p.serve.credit, int64(min(m.Credit, 1<<62)))
+		if len(p.answers) > 0 {
+			e.dirtyPeer(p)
+		}
 	}
 	if m.Info.Set {
 		p.withholds, p.sated = !m.Info.Uploading, !m.Info.Downloading
 		e.roomChanged(p)
+		for _, sp := range p.sps {
+			e.dirtySession(sp.s)
+		}
 	}
 	for i := range m.Follows {
 		if p.up {
@@ -444,12 +452,13 @@ func (e *Engine) violate(p *peer, what string) {
 func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 	size := int64(b.Size())
 	if p.caps.Indexes {
-		if p.used >= p.granted+creditBase {
+		// The last block that was begun with credit may be a large one, and may overtake the others.
+		if p.used >= p.creditTold+wire.MaxMessageSize {
 			e.violate(p, "more bytes than it was given credit for")
 			return false
 		}
 		p.used += size
-		if p.creditTold-p.used < creditBase/2 && p.granted+creditBase > p.creditTold {
+		if p.creditTold-p.used < creditBase/2 {
 			e.dirtyPeer(p)
 		}
 	}
@@ -463,9 +472,10 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 	if w == nil || w.state == Receiving {
 		p.acct.Duplicate += size
 		p.flow.heard = e.now
-		if w == nil && !e.done.contains(b.CID()) {
+		if w == nil && !e.done.contains(b.CID()) && !p.allow(size) {
 			e.stats.Uninvited++
 			p.badness++
+			p.wasted += size
 			return false
 		}
 		e.stats.Duplicates++
@@ -488,8 +498,8 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block) {
 	w.to(Receiving)
 	w.from = p
 	if a := w.asks.of(p); a != nil {
-		if a.kind == askBlock {
-			p.granted += size - a.size
+		if a.pushed {
+			p.allow(size)
 		}
 		if sp := a.sp; !sp.gone {
 			sp.misses = 0
@@ -627,8 +637,9 @@ func (e *Engine) Added(now time.Duration, c cid.Cid, size int64) {
 		w.to(Receiving)
 		w.to(Done)
 		e.conclude(w, Deliver{CID: c, Local: true})
-	} else if w == nil {
+	} else {
 		e.meetDemand(c, Deliver{CID: c, Local: true})
+		e.completeConcluded()
 	}
 	e.written(c)
 	e.announceAdded(c, size)
@@ -658,6 +669,11 @@ func (e *Engine) conclude(w *want, d Deliver) {
 		e.meetDemand(w.cid, d)
 	}
 	e.retire(w)
+	e.completeConcluded()
+}
+
+// completeConcluded ends the sessions that were answered and have all now.
+func (e *Engine) completeConcluded() {
 	for i, s := range e.concluded {
 		e.maybeComplete(s)
 		e.concluded[i] = nil

@@ -1,7 +1,10 @@
 package exchange
 
 import (
+	"math"
+	"math/bits"
 	"slices"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -9,10 +12,13 @@ import (
 )
 
 const (
-	maxFeeds      = 64       // roots that one peer may follow here; more are not answered
-	maxEarlyHaves = 64       // answers kept until the manifest that they speak of is known
-	maxEarlyBits  = 64 << 10 // bytes of them
-
+	maxFeeds      = 64        // roots that one peer may follow here; more are not answered
+	maxEarlyHaves = 64        // answers kept until the manifest that they speak of is known
+	maxEarlyBits  = 64 << 10  // bytes of them
+	maxNews       = 4096      // leaves that are listed; when more have come or gone, all are looked at
+	maxNewsBits   = 128 << 10 // bytes of bitmaps in one message
+	repeatLeaves  = 4         // how often a peer may tell of each leaf of a root
+	repeatRate    = 1 << 16   // and how many more leaves a second
 )
 
 // feed is a root about which this host and one peer talk by index. Owned by the engine.
@@ -22,23 +28,29 @@ type feed struct {
 	m    *manifest // nil until it is known here
 
 	// What this host was told.
-	mine      uint32 // the number that this host gave, or 0
+	mine      uint32 // the number that this host gave when it last began to follow, or 0
 	following bool   // the peer is to tell, or will be with the next message
 	said      bool   // and knows
 	known     bool   // the peer has told something
 	early     []wire.Have
+	lossy     bool    // there was too much to keep in early: the peer is asked anew once m is known
 	theirs    leafSet // what the peer has, once m and it are known
 	n         int     // how many
+	spoken    uint64  // leaves that it told of, over and over if it did
+	since     time.Duration
 
 	// What the peer is told.
 	number  uint32 // the peer's, or 0 when it does not follow
 	first   int    // the leaves it wants to hear of
 	end     int
 	durable bool
-	told    bool    // that the root is known here, since it began to follow
-	ever    bool    // at some time
-	heard   leafSet // what the peer was told
+	awaited bool    // it waits for a root that is not known here
+	owes    bool    // an answer, even if nothing is here
+	told    bool    // that the root is known here
+	heard   leafSet // what the peer was told; nil before it is
 	news    []uint32
+	rescan  bool // besides news, all leaves from at on may have come or gone
+	at      int
 	listed  bool // in the peer's list of feeds with news
 }
 
@@ -62,20 +74,39 @@ func (e *Engine) subscribe(p *peer, root cid.Cid) {
 	if f.following {
 		return
 	}
-	f.following = true
-	if f.mine == 0 {
-		p.lastFeed++
-		f.mine = p.lastFeed
-		if p.mine == nil {
-			p.mine = make(map[uint32]*feed)
-		}
-		p.mine[f.mine] = f
+	// Each time another number: answers that are still on their way under the last one are no answers to this.
+	f.following, f.since, f.spoken = true, e.now, 0
+	p.lastFeed++
+	f.mine = p.lastFeed
+	if p.mine == nil {
+		p.mine = make(map[uint32]*feed)
 	}
+	p.mine[f.mine] = f
 	if mf := e.manifests[root]; mf != nil && f.m == nil {
 		e.bindFeed(f, mf)
 	}
 	p.follows = append(p.follows, f)
 	e.dirtyPeer(p)
+}
+
+// unfollow takes back what subscribe said.
+func (e *Engine) unfollow(f *feed) {
+	p := f.p
+	delete(p.mine, f.mine)
+	if f.said {
+		p.stops = append(p.stops, wire.Follow{Feed: f.mine, Root: f.root, Stop: true})
+		e.dirtyPeer(p)
+	} else if i := slices.Index(p.follows, f); i >= 0 {
+		p.follows = slices.Delete(p.follows, i, i+1)
+	}
+	e.forgetTheirs(f)
+	f.mine, f.following, f.said, f.known, f.early, f.lossy = 0, false, false, false, nil, false
+}
+
+// askAnew forgets what a peer told of a root and asks again.
+func (e *Engine) askAnew(f *feed) {
+	e.unfollow(f)
+	e.subscribe(f.p, f.root)
 }
 
 // unsubscribe tells the peers that nothing more is to be told of a root, when no session uses it any more.
@@ -90,14 +121,7 @@ func (e *Engine) unsubscribe(root cid.Cid) {
 		if f == nil || !f.following || e.durableCopies(root) {
 			continue
 		}
-		f.following, f.known, f.early = false, false, nil
-		e.forgetTheirs(f)
-		if i := slices.Index(p.follows, f); i >= 0 && !f.said {
-			p.follows = slices.Delete(p.follows, i, i+1)
-		} else if i < 0 {
-			p.follows = append(p.follows, f)
-			e.dirtyPeer(p)
-		}
+		e.unfollow(f)
 		e.unbindFeed(f)
 	}
 }
@@ -105,11 +129,16 @@ func (e *Engine) unsubscribe(root cid.Cid) {
 // CountCopies makes the engine ask every peer that follows root to say which leaves it holds so that they would survive a
 // loss of power; [Engine.Copies] is the result.
 func (e *Engine) CountCopies(root cid.Cid) {
-	if !e.durableCopies(root) {
-		e.counted = append(e.counted, root)
+	if e.durableCopies(root) {
+		return
 	}
+	e.counted = append(e.counted, root)
 	for _, p := range e.upPeers {
-		if f := p.feeds[root]; f != nil && f.number != 0 {
+		switch f := p.feeds[root]; {
+		case f == nil:
+		case f.following:
+			e.askAnew(f) // it was not asked for what is durable
+		case f.number != 0:
 			e.subscribe(p, root)
 		}
 	}
@@ -121,6 +150,10 @@ func (e *Engine) durableCopies(root cid.Cid) bool { return slices.Contains(e.cou
 func (e *Engine) bindFeed(f *feed, mf *manifest) {
 	f.m = mf
 	mf.feeds = append(mf.feeds, f)
+	e.await(f, false)
+	if f.lossy {
+		e.askAnew(f)
+	}
 	early := f.early
 	f.early = nil
 	for i := range early {
@@ -135,7 +168,14 @@ func (e *Engine) bindFeed(f *feed, mf *manifest) {
 
 // unbindFeed undoes bindFeed when neither side is interested any more.
 func (e *Engine) unbindFeed(f *feed) {
-	if f.following || f.number != 0 || f.m == nil {
+	if f.following || f.number != 0 {
+		return
+	}
+	delete(f.p.feeds, f.root)
+	if i := slices.Index(f.p.feedList, f); i >= 0 {
+		f.p.feedList = slices.Delete(f.p.feedList, i, i+1)
+	}
+	if f.m == nil {
 		return
 	}
 	mf := f.m
@@ -144,6 +184,19 @@ func (e *Engine) unbindFeed(f *feed) {
 		mf.feeds = slices.Delete(mf.feeds, i, i+1)
 	}
 	e.dropManifest(mf)
+}
+
+// await notes whether a feed waits for a root that is not known here.
+func (e *Engine) await(f *feed, waits bool) {
+	if f.awaited == waits {
+		return
+	}
+	f.awaited = waits
+	if waits {
+		e.awaited[f.root]++
+	} else if e.awaited[f.root]--; e.awaited[f.root] == 0 {
+		delete(e.awaited, f.root)
+	}
 }
 
 // forgetTheirs takes back what was known of the peer's leaves.
@@ -160,7 +213,7 @@ func (e *Engine) forgetTheirs(f *feed) {
 // rarerLeaf notes that one more (or one fewer) peer has a leaf.
 func (e *Engine) rarerLeaf(mf *manifest, i int, by int) *want {
 	mf.avail[i] += uint16(by)
-	if mf.here.has(i) {
+	if len(e.wants) == 0 || mf.here.has(i) {
 		return nil
 	}
 	w := e.wants[mf.m.Leaf(i)]
@@ -172,32 +225,40 @@ func (e *Engine) rarerLeaf(mf *manifest, i int, by int) *want {
 
 // closeFeeds forgets everything that was between this host and a peer that is gone.
 func (e *Engine) closeFeeds(p *peer) {
-	for _, f := range p.feedList {
+	for _, f := range slices.Clone(p.feedList) {
 		e.forgetTheirs(f)
 		e.silence(f)
 		f.following = false
 		e.unbindFeed(f)
 	}
 	p.feeds, p.feedList, p.mine, p.numbers = nil, nil, nil, nil
-	p.follows, p.newsy, p.lastFeed, p.followed = nil, nil, 0, 0
+	p.follows, p.stops, p.newsy, p.followed = nil, nil, nil, 0
 }
 
 // receiveFollow files what a peer wants to hear about.
 func (e *Engine) receiveFollow(p *peer, x *wire.Follow) {
 	f := p.numbers[x.Feed]
-	if f != nil && f.root != x.Root || x.Feed == 0 {
+	switch {
+	case f != nil && f.root != x.Root || x.Feed == 0:
 		e.violate(p, "a number of one root given to another")
 		return
-	}
-	if f == nil {
-		if x.Stop {
+	case x.Stop:
+		if f != nil {
+			e.silence(f)
+			e.unbindFeed(f)
+		}
+		return
+	case f == nil:
+		if x.Feed <= p.heardFeed {
+			e.violate(p, "a number of a root used twice")
 			return
 		}
+		p.heardFeed = x.Feed
 		if old := p.feeds[x.Root]; old != nil && old.number != 0 {
 			e.violate(p, "a root followed under two numbers")
 			return
 		}
-		if p.followed >= maxFeeds {
+		if p.followed >= maxFeeds || e.manifests[x.Root] == nil && !e.wantManifest(x.Root, p) {
 			e.stats.Refused++
 			return
 		}
@@ -206,31 +267,22 @@ func (e *Engine) receiveFollow(p *peer, x *wire.Follow) {
 			p.numbers = make(map[uint32]*feed)
 		}
 		p.numbers[x.Feed] = f
-	}
-	if x.Stop {
-		e.silence(f)
-		e.unbindFeed(f)
-		return
-	}
-	if f.number == 0 {
 		p.followed++
 		f.number = x.Feed
 	}
 	f.first, f.end = int(x.First), int(x.First)+int(x.Count)
 	if x.Count == 0 {
-		f.end = int(^uint32(0))
+		f.end = math.MaxInt
 	}
 	f.durable = x.Durable
-	f.heard, f.told = nil, false
-	if f.m == nil {
-		if mf := e.manifests[x.Root]; mf != nil {
-			e.bindFeed(f, mf)
-		} else {
-			e.wantManifest(x.Root)
-		}
-		return
+	switch mf := e.manifests[x.Root]; {
+	case f.m != nil:
+		e.answerFollow(f)
+	case mf != nil:
+		e.bindFeed(f, mf)
+	default:
+		e.await(f, true)
 	}
-	e.answerFollow(f)
 }
 
 // silence ends what the peer is told.
@@ -238,29 +290,24 @@ func (e *Engine) silence(f *feed) {
 	if f.number == 0 {
 		return
 	}
-	f.number, f.heard, f.news, f.told = 0, nil, nil, false
+	delete(f.p.numbers, f.number)
+	f.number, f.heard, f.news, f.told, f.owes, f.rescan = 0, nil, nil, false, false, false
 	f.p.followed--
+	e.await(f, false)
 	if f.listed {
 		f.listed = false
 		f.p.newsy = slices.DeleteFunc(f.p.newsy, func(o *feed) bool { return o == f })
 	}
 }
 
-// answerFollow tells a peer what is here of a root that it has begun to follow.
+// answerFollow tells a peer what is here of a root that it has begun to follow, or follows otherwise than before. Only the
+// next message costs time: a peer may say a lot in one of its own.
 func (e *Engine) answerFollow(f *feed) {
-	f.heard = newLeafSet(f.m.m.Len())
-	f.news = f.news[:0]
-	has := f.m.here
 	if f.durable {
 		e.durably(f.m)
-		has = f.m.synced
 	}
-	if e.cfg.Withhold {
-		has = nil
-	}
-	for i := has.next(f.first); i >= 0 && i < f.end; i = has.next(i + 1) {
-		f.news = append(f.news, uint32(i))
-	}
+	f.heard, f.news, f.owes = nil, nil, true
+	f.rescan, f.at = !e.cfg.Withhold, f.first
 	e.list(f)
 	if e.durableCopies(f.root) {
 		e.subscribe(f.p, f.root)
@@ -278,28 +325,31 @@ func (e *Engine) list(f *feed) {
 
 // tell notes that leaf i has come, or gone, for a peer that follows.
 func (e *Engine) tell(f *feed, i int) {
-	if f.heard == nil || i < f.first || i >= f.end || e.cfg.Withhold {
+	if i < f.first || i >= f.end || e.cfg.Withhold || f.rescan && i >= f.at {
 		return
 	}
-	if len(f.news) > 2*f.m.m.Len()+64 { // the peer takes no messages: each leaf need be there only once
-		slices.Sort(f.news)
-		f.news = slices.Compact(f.news)
+	if len(f.news) >= maxNews { // the peer takes no messages
+		f.news, f.rescan, f.at = f.news[:0], true, f.first
+	} else {
+		f.news = append(f.news, uint32(i))
 	}
-	f.news = append(f.news, uint32(i))
 	e.list(f)
 }
 
-// appendNews writes what the peer is to be told about a feed.
-func (f *feed) appendNews(m *wire.Message) {
-	f.listed = false
+// appendNews writes what the peer is to be told about a feed, as far as there is room for bitmaps of about so many bytes. It
+// returns the room that is left; without any, the feed may have more to tell.
+func (f *feed) appendNews(m *wire.Message, room int) int {
 	has := f.m.here
 	if f.durable {
 		has = f.m.synced
 	}
+	if f.heard == nil {
+		f.heard = newLeafSet(f.m.m.Len())
+	}
 	slices.Sort(f.news)
 	var come, gone wire.BitsWriter
 	last := -1
-	for _, x := range f.news {
+	for _, x := range f.news { // all before f.at, if there is a rescan
 		i := int(x)
 		if i == last {
 			continue
@@ -308,30 +358,70 @@ func (f *feed) appendNews(m *wire.Message) {
 		switch {
 		case has.has(i) && f.heard.add(i):
 			come.Add(x, 1)
+			room -= 2
 		case !has.has(i) && f.heard.remove(i):
 			gone.Add(x, 1)
+			room -= 2
 		}
 	}
 	f.news = f.news[:0]
+	for f.rescan {
+		k := f.at >> 6
+		if k >= len(has) || f.at >= f.end {
+			f.rescan = false
+			break
+		}
+		if room <= 0 {
+			break
+		}
+		diff := (has[k] ^ f.heard[k]) &^ (1<<(f.at&63) - 1)
+		if f.at = (k + 1) << 6; f.at > f.end {
+			diff &= 1<<(f.end&63) - 1
+		}
+		if diff != 0 {
+			room -= 8
+		}
+		for f.heard[k] ^= diff; diff != 0; diff &= diff - 1 {
+			i := k<<6 + bits.TrailingZeros64(diff)
+			if has.has(i) {
+				come.Add(uint32(i), 1)
+			} else {
+				gone.Add(uint32(i), 1)
+			}
+		}
+	}
 	leaves := uint32(f.m.m.Len())
 	if !gone.Empty() {
 		m.Haves = append(m.Haves, wire.Have{Feed: f.number, Leaves: leaves, Lost: true, Bits: gone.Bits()})
 	}
-	if !come.Empty() || !f.told {
+	if !come.Empty() || f.owes {
 		m.Haves = append(m.Haves, wire.Have{Feed: f.number, Leaves: leaves, Bits: come.Bits()})
 	}
-	f.told, f.ever = true, true
+	f.told, f.owes = true, false
+	return room
+}
+
+// appendAllNews writes what p is to be told about the roots that it follows: what does not fit waits for the next message.
+func (p *peer) appendAllNews(m *wire.Message) {
+	room := maxNewsBits
+	left := p.newsy[:0]
+	for _, f := range p.newsy {
+		if room > 0 {
+			room = f.appendNews(m, room)
+		}
+		if f.listed = f.rescan || len(f.news) > 0 || f.owes; f.listed {
+			left = append(left, f)
+		}
+	}
+	clear(p.newsy[len(left):])
+	p.newsy = left
 }
 
 // receiveHave takes what a peer says that it has.
 func (e *Engine) receiveHave(p *peer, h *wire.Have) {
-	f := p.mine[h.Feed]
-	if f == nil {
-		e.violate(p, "an answer about a root that it was not asked about")
+	f, ok := e.asked(p, h.Feed)
+	if !ok || f == nil {
 		return
-	}
-	if !f.following {
-		return // it had not heard yet that nothing more is to be told
 	}
 	p.flow.answered(e.now)
 	if f.m == nil {
@@ -339,9 +429,9 @@ func (e *Engine) receiveHave(p *peer, h *wire.Have) {
 		for i := range f.early {
 			size += len(f.early[i].Bits)
 		}
-		if len(f.early) >= maxEarlyHaves || size > maxEarlyBits {
-			f.early = f.early[:0]
-			return // too much to keep: without the first answers the others mean less, and misses show what is wrong
+		if f.lossy || len(f.early) >= maxEarlyHaves || size > maxEarlyBits {
+			f.early, f.lossy = nil, true // later answers say only what changed
+			return
 		}
 		k := *h
 		k.Bits = slices.Clone(h.Bits)
@@ -349,6 +439,17 @@ func (e *Engine) receiveHave(p *peer, h *wire.Have) {
 		return
 	}
 	e.applyHave(f, h)
+}
+
+// asked returns the feed that a peer answers about. It is nil when the peer has not heard yet that nothing more is to be
+// told, and not ok when the peer was never asked.
+func (e *Engine) asked(p *peer, number uint32) (f *feed, ok bool) {
+	f = p.mine[number]
+	if number == 0 || number > p.lastFeed || f != nil && !f.said {
+		e.violate(p, "an answer about a root that it was not asked about")
+		return nil, false
+	}
+	return f, true
 }
 
 // applyHave files what a peer has of a root whose manifest is known.
@@ -364,6 +465,12 @@ func (e *Engine) applyHave(f *feed, h *wire.Have) {
 			e.violate(f.p, "an index beyond the manifest")
 			return
 		}
+		f.spoken += uint64(count)
+	}
+	// A few bytes can speak of all leaves: saying so over and over would cost this host more than the peer.
+	if f.spoken > repeatLeaves*uint64(n)+uint64(repeatRate*(1+(e.now-f.since).Seconds())) {
+		e.violate(f.p, "the same leaves told of over and over")
+		return
 	}
 	f.known = true
 	if f.theirs == nil {
@@ -463,7 +570,7 @@ func (p *peer) spell(w *want) wire.Leaves {
 		return wire.Leaves{}
 	}
 	f := p.feeds[w.man.m.Root()]
-	if f == nil || f.mine == 0 || !f.known || !f.following {
+	if f == nil || !f.said || !f.known || f.m != w.man {
 		return wire.Leaves{}
 	}
 	return wire.Leaves{Feed: f.mine, First: w.leaf, Count: 1}
@@ -472,7 +579,7 @@ func (p *peer) spell(w *want) wire.Leaves {
 // named returns the leaves that a peer names by index, in a root that it follows here.
 func (e *Engine) named(p *peer, l wire.Leaves) (*manifest, bool) {
 	f := p.numbers[l.Feed]
-	if f == nil || !f.ever {
+	if f == nil || !f.told {
 		e.violate(p, "leaves of a root that it was told nothing about")
 		return nil, false
 	}
@@ -492,12 +599,8 @@ func (e *Engine) receivePresences(p *peer, pr *wire.Presence) {
 		e.receivePresence(p, pr.CID, pr.Have)
 		return
 	}
-	f := p.mine[pr.Leaves.Feed]
-	if f == nil {
-		e.violate(p, "an answer about a root that it was not asked about")
-		return
-	}
-	if f.m == nil {
+	f, ok := e.asked(p, pr.Leaves.Feed)
+	if !ok || f == nil || f.m == nil {
 		return
 	}
 	if uint64(pr.Leaves.First)+uint64(pr.Leaves.N()) > uint64(f.m.m.Len()) {

@@ -18,10 +18,13 @@ import (
 type manifest struct {
 	m        *dray.Manifest
 	here     leafSet    // written
-	synced   leafSet    // synced; nil until somebody follows durably
+	synced   leafSet    // of which synced; nil until somebody follows durably
+	unsynced leafSet    // written and not synced
+	syncing  leafSet    // of which those that were written before the driver was last told to sync
 	avail    []uint16   // how many connected peers have each leaf, of those that are followed
 	feeds    []*feed    // peers that follow it here or are followed, in order
 	sessions []*session // that use it
+	pinned   bool       // it stays, used or not
 }
 
 // ManifestLoad asks the driver for the manifest of a root, if the skeleton is in the store.
@@ -29,20 +32,55 @@ type ManifestLoad struct {
 	Root cid.Cid
 }
 
-// loadingManifest is a manifest that was asked for. What is added meanwhile may have been overlooked by the driver.
+// loadingManifest is a manifest that was asked for. What is written and removed meanwhile may have been overlooked by the
+// driver.
 type loadingManifest struct {
-	added []cid.Cid
+	by    *peer  // who follows the root
+	from  uint64 // the changes before it are known to the driver
+	stale bool   // there were more changes than are remembered
 }
 
-const maxLoadingAdded = 1 << 16
+// change is a block that was written or removed while some manifest was being loaded.
+type change struct {
+	c    cid.Cid
+	gone bool
+}
 
-// wantManifest asks the driver for a root's manifest, unless it is known or asked for.
-func (e *Engine) wantManifest(root cid.Cid) {
+const (
+	maxChanges = 1 << 16 // that are remembered
+	maxLoading = 64      // manifests that one peer has us derive at a time
+)
+
+// wantManifest asks the driver for a root's manifest, unless it is known or asked for. It reports false when the peer who
+// is the reason has us do too much of that.
+func (e *Engine) wantManifest(root cid.Cid, by *peer) bool {
 	if e.manifests[root] != nil || e.loading[root] != nil {
+		return true
+	}
+	if by.loading >= maxLoading {
+		e.stats.Refused++
+		return false
+	}
+	by.loading++
+	e.loading[root] = &loadingManifest{by: by, from: e.changed}
+	e.ready.Manifests = append(e.ready.Manifests, ManifestLoad{root})
+	return true
+}
+
+// noteChange remembers a change for the manifests that are being loaded.
+func (e *Engine) noteChange(c cid.Cid, gone bool) {
+	if len(e.loading) == 0 {
+		e.changes = nil
 		return
 	}
-	e.loading[root] = &loadingManifest{}
-	e.ready.Manifests = append(e.ready.Manifests, ManifestLoad{root})
+	if len(e.changes) >= maxChanges {
+		for _, l := range e.loading { // no output depends on the order
+			l.stale = true
+		}
+		e.changes = e.changes[:0]
+	}
+	e.changes = append(e.changes, change{c, gone})
+	e.changed++
 }
 
 // ManifestLoaded answers a [ManifestLoad]. A nil m says that the root's skeleton is not here, or not all of it. Here says
@@ -50,23 +88,52 @@ func (e *Engine) wantManifest(root cid.Cid) {
 func (e *Engine) ManifestLoaded(now time.Duration, root cid.Cid, m *dray.Manifest, here []uint64) {
 	e.now = now
 	l := e.loading[root]
+	if l == nil {
+		return
+	}
+	if l.stale {
+		l.stale, l.from = false, e.changed
+		e.ready.Manifests = append(e.ready.Manifests, ManifestLoad{root}) // too much changed to remember: look again
+		return
+	}
 	delete(e.loading, root)
+	l.by.loading--
+	since := e.changes[uint64(len(e.changes))-(e.changed-l.from):]
 	if m == nil {
 		e.refuseWalks(root)
+		for _, x := range since {
+			if x.c == root && !x.gone && e.awaited[root] > 0 {
+				e.wantManifest(root, l.by) // it came while the driver looked
+				break
+			}
+		}
 		return
 	}
-	if l == nil || e.manifests[root] != nil {
+	mf := e.manifests[root]
+	if mf == nil {
+		mf = e.keepManifest(m, nil)
+	} else if mf.m.Len() != m.Len() {
 		return
 	}
-	if len(l.added) >= maxLoadingAdded {
-		e.wantManifest(root) // too much was added meanwhile to remember: look again
-		return
+	for _, x := range since {
+		replay(mf.m, here, x)
 	}
-	mf := e.keepManifest(m, here)
-	for _, c := range l.added {
-		e.markHere(mf, c)
+	for i := leafSet(here).next(0); i >= 0 && i < m.Len(); i = leafSet(here).next(i + 1) {
+		e.markLeaf(mf, i)
 	}
 	e.useManifest(mf)
+}
+
+// replay does to what the driver found what happened while it was looking.
+func replay(m *dray.Manifest, here leafSet, x change) {
+	i, ok := m.Find(x.c)
+	for ; ok && i>>6 < len(here); i, ok = m.Next(i) {
+		if x.gone {
+			here.remove(i)
+		} else {
+			here.add(i)
+		}
+	}
 }
 
 // keepManifest files a manifest.
@@ -82,18 +149,20 @@ func (e *Engine) keepManifest(m *dray.Manifest, here []uint64) *manifest {
 // useManifest goes on with what waited for a manifest: peers that follow the root, or are followed, and walks.
 func (e *Engine) useManifest(mf *manifest) {
 	root := mf.m.Root()
+	mf.pinned = true // a peer may turn out to lie, and be gone, while others still follow
 	for _, p := range append([]*peer(nil), e.upPeers...) {
 		if f := p.feeds[root]; f != nil && f.m == nil {
 			e.bindFeed(f, mf)
 		}
 	}
 	e.pushWalks(mf)
+	mf.pinned = false
 	e.dropManifest(mf) // if nobody is interested any more
 }
 
 // dropManifest forgets a manifest that nobody uses.
 func (e *Engine) dropManifest(mf *manifest) {
-	if len(mf.sessions)+len(mf.feeds) > 0 || e.manifests[mf.m.Root()] != mf {
+	if mf.pinned || len(mf.sessions)+len(mf.feeds) > 0 || e.manifests[mf.m.Root()] != mf {
 		return
 	}
 	delete(e.manifests, mf.m.Root())
@@ -123,6 +192,11 @@ func (e *Engine) SetManifest(now time.Duration, id SessionID, m *dray.Manifest) 
 	s.man = mf
 	s.demand = newLeafSet(m.Len())
 	mf.sessions = append(mf.sessions, s)
+	s.log.each(func(w *want) {
+		if i, ok := mf.m.Find(w.cid); ok && w.man == nil {
+			w.man, w.leaf = mf, uint32(i)
+		}
+	})
 	for _, sp := range s.peers {
 		if f := sp.p.feeds[m.Root()]; f != nil && f.m == mf {
 			e.refeed(sp, f)
@@ -146,13 +220,20 @@ func (e *Engine) Demand(now time.Duration, id SessionID, first, count int) {
 	}
 	m := s.man.m
 	for i := first; i < first+count; i++ {
-		k, _ := m.Find(m.Leaf(i))
-		if w := e.wants[m.Leaf(k)]; w != nil && w.asker(s) != nil {
-			continue
-		}
-		if s.demand.add(k) {
+		k, c := m.First(i), m.Leaf(i)
+		switch {
+		case s.wants > 0 && s.asks(e.wants[c]):
+		case s.man.here.has(k):
+			if !e.answering(s, c) {
+				s.stats.Blocks++
+				e.ready.Delivers = append(e.ready.Delivers, Deliver{CID: c, Local: true, Session: s.id, refs: 1})
+			}
+		case s.demand.add(k):
 			s.demanded++
 			s.low = min(s.low, k>>6)
+			if len(e.early) > 0 {
+				e.demandEarly(s, k)
+			}
 		}
 	}
 	if s.state == SessionCreated {
@@ -177,12 +258,23 @@ func (e *Engine) Undemand(now time.Duration, id SessionID, first, count int) {
 	}
 	m := s.man.m
 	for i := first; i < first+count; i++ {
-		k, _ := m.Find(m.Leaf(i))
+		k := m.First(i)
 		if s.demand.remove(k) {
 			s.demanded--
-			continue
+		} else if s.wants > 0 || len(e.ready.Delivers) > 0 {
+			e.Cancel(now, id, m.Leaf(k))
 		}
-		e.Cancel(now, id, m.Leaf(k))
+	}
+	e.maybeComplete(s)
+}
+
+// asks reports whether the session asks for w, which may be nil.
+func (s *session) asks(w *want) bool { return w != nil && w.asker(s) != nil }
+
+// demandEarly takes leaf i, which session s demands, if it has come already.
+func (e *Engine) demandEarly(s *session, i int) {
+	if _, ok := e.early[s.man.m.Leaf(i)]; ok {
+		e.takeEarly(e.instantiate(s, i))
 	}
 }
 
@@ -190,26 +282,32 @@ func (e *Engine) Undemand(now time.Duration, id SessionID, first, count int) {
 func (e *Engine) markHere(mf *manifest, c cid.Cid) bool {
 	i, ok := mf.m.Find(c)
 	for more := ok; more; i, more = mf.m.Next(i) {
-		if !mf.here.add(i) {
-			continue
-		}
-		for _, f := range mf.feeds {
-			if f.number != 0 && !f.durable {
-				e.tell(f, i)
-			}
-		}
-		if mf.synced != nil {
-			e.unsynced = append(e.unsynced, unsyncedLeaf{mf, uint32(i)})
-		}
+		e.markLeaf(mf, i)
 	}
 	return ok
+}
+
+// markLeaf notes that leaf i of a manifest is here.
+func (e *Engine) markLeaf(mf *manifest, i int) {
+	if !mf.here.add(i) {
+		return
+	}
+	for _, f := range mf.feeds {
+		if f.number != 0 && !f.durable {
+			e.tell(f, i)
+		}
+	}
+	if mf.synced != nil {
+		mf.unsynced.add(i)
+		e.unsynced = true
+	}
 }
 
 // Here says that leaf i of a root is in the store, and was before: peers who follow the root are told.
 func (e *Engine) Here(now time.Duration, root cid.Cid, i int) {
 	e.now = now
 	if mf := e.manifests[root]; mf != nil && i < mf.m.Len() {
-		e.markHere(mf, mf.m.Leaf(i))
+		e.markHere(mf, mf.m.Leaf(i)) // wherever it occurs
 	}
 }
 
@@ -218,16 +316,26 @@ func (e *Engine) written(c cid.Cid) {
 	for _, mf := range e.manifestList {
 		e.markHere(mf, c)
 	}
-	for _, l := range e.loading { // no output depends on the order
-		if len(l.added) < maxLoadingAdded {
-			l.added = append(l.added, c)
+	e.noteChange(c, false)
+	if e.awaited[c] > 0 {
+		e.wantManifest(c, e.awaiting(c))
+	}
+}
+
+// awaiting returns a peer that follows a root which is not known here.
+func (e *Engine) awaiting(root cid.Cid) *peer {
+	for _, p := range e.upPeers {
+		if f := p.feeds[root]; f != nil && f.awaited {
+			return p
 		}
 	}
+	panic("exchange: a root is awaited by nobody")
 }
 
 // Removed says that a block is no longer in the store: peers who were told that it is are told so.
 func (e *Engine) Removed(now time.Duration, c cid.Cid) {
 	e.now = now
+	e.noteChange(c, true)
 	for _, mf := range e.manifestList {
 		i, ok := mf.m.Find(c)
 		for ; ok; i, ok = mf.m.Next(i) {
@@ -236,6 +344,8 @@ func (e *Engine) Removed(now time.Duration, c cid.Cid) {
 			}
 			if mf.synced != nil {
 				mf.synced.remove(i)
+				mf.unsynced.remove(i)
+				mf.syncing.remove(i) // if it comes back, the sync under way may have missed it
 			}
 			for _, f := range mf.feeds {
 				if f.number != 0 {
@@ -246,7 +356,7 @@ func (e *Engine) Removed(now time.Duration, c cid.Cid) {
 	}
 }
 
-// meetDemand answers the sessions whose demand a block is.
+// meetDemand answers the sessions whose demand a block is. The caller ends those that have all.
 func (e *Engine) meetDemand(c cid.Cid, d Deliver) {
 	for _, mf := range e.manifestList {
 		if len(mf.sessions) == 0 {
@@ -256,7 +366,7 @@ func (e *Engine) meetDemand(c cid.Cid, d Deliver) {
 		if !ok {
 			continue
 		}
-		for _, s := range append([]*session(nil), mf.sessions...) {
+		for _, s := range mf.sessions {
 			if !s.demand.remove(i) {
 				continue
 			}
@@ -265,7 +375,7 @@ func (e *Engine) meetDemand(c cid.Cid, d Deliver) {
 			s.stats.Blocks++
 			s.stats.Bytes += int64(d.Block.Size())
 			e.ready.Delivers = append(e.ready.Delivers, d)
-			e.maybeComplete(s)
+			e.concluded = append(e.concluded, s)
 		}
 	}
 }
@@ -323,7 +433,11 @@ const rareSample = 128
 func (e *Engine) pick(s *session, sp *sessionPeer) (int, bool) {
 	var theirs leafSet
 	if sp.use == useFeed {
-		theirs = sp.p.feeds[s.man.m.Root()].theirs
+		f := sp.p.feeds[s.man.m.Root()]
+		if f == nil || f.theirs == nil {
+			return 0, false // it is being asked anew
+		}
+		theirs = f.theirs
 	}
 	if s.cfg.Order == InOrder {
 		for k := s.low; k < len(s.demand); k++ {
@@ -366,27 +480,30 @@ func (e *Engine) pick(s *session, sp *sessionPeer) (int, bool) {
 	return best, best >= 0
 }
 
-// unsyncedLeaf is a leaf that was written and may be lost with the power.
-type unsyncedLeaf struct {
-	mf *manifest
-	i  uint32
-}
-
 // Synced says that everything that was written when [Ready] last said Sync would survive a loss of power.
 func (e *Engine) Synced(now time.Duration) {
 	e.now = now
-	for _, u := range e.syncing {
-		if u.mf.synced == nil || !u.mf.here.has(int(u.i)) || !u.mf.synced.add(int(u.i)) {
-			continue
-		}
-		for _, f := range u.mf.feeds {
-			if f.number != 0 && f.durable {
-				e.tell(f, int(u.i))
+	for _, mf := range e.manifestList {
+		for i := mf.syncing.next(0); i >= 0; i = mf.syncing.next(i + 1) {
+			mf.synced.add(i)
+			for _, f := range mf.feeds {
+				if f.number != 0 && f.durable {
+					e.tell(f, i)
+				}
 			}
 		}
+		clear(mf.syncing)
 	}
-	e.syncing = e.syncing[:0]
 	e.syncWait = false
+}
+
+// beginSync notes what the sync that the driver is now told to make will have covered.
+func (e *Engine) beginSync() {
+	for _, mf := range e.manifestList {
+		mf.unsynced, mf.syncing = mf.syncing, mf.unsynced
+	}
+	e.unsynced = false
+	e.ready.Sync, e.syncWait = true, true
 }
 
 // durably makes a manifest keep apart what is synced. What is here already counts once it was synced.
@@ -394,10 +511,10 @@ func (e *Engine) durably(mf *manifest) {
 	if mf.synced != nil {
 		return
 	}
-	mf.synced = newLeafSet(mf.m.Len())
-	for i := mf.here.next(0); i >= 0; i = mf.here.next(i + 1) {
-		e.unsynced = append(e.unsynced, unsyncedLeaf{mf, uint32(i)})
-	}
+	n := mf.m.Len()
+	mf.synced, mf.unsynced, mf.syncing = newLeafSet(n), newLeafSet(n), newLeafSet(n)
+	copy(mf.unsynced, mf.here)
+	e.unsynced = e.unsynced || mf.here.next(0) >= 0
 }
 
 // Copies returns, for a root whose manifest is known, how many connected peers have said that they hold each leaf durably

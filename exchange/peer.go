@@ -68,21 +68,26 @@ type peer struct {
 	mine      map[uint32]*feed // by the number that this host gave
 	numbers   map[uint32]*feed // by the peer's
 	lastFeed  uint32
-	followed  int     // feeds that the peer follows
-	follows   []*feed // to be said
-	newsy     []*feed // with something to tell
+	heardFeed uint32        // the highest number that the peer gave
+	followed  int           // feeds that the peer follows
+	follows   []*feed       // to be said
+	stops     []wire.Follow // to be said before them
+	newsy     []*feed       // with something to tell
+	loading   int           // manifests that are being derived because of this peer
 	walks     []*session
 	stopWalks []uint32
 	lastWalk  uint32
 	heardWalk uint32
 	answers   []*walked
+	refusals  []uint32 // walks that are not answered, to be said
 
-	// What the peer may send beyond what it has: granted so far apart from the base, said to be, and used.
-	granted, creditTold, used int64
-	seqOut, seqIn             uint64
-	info                      wire.Info // as last said
-	withholds                 bool      // it answers no wants
-	sated                     bool      // it wants nothing
+	// Bytes of blocks that the peer was told it may send in all, that it sent, and of those the ones that nobody wanted
+	// ever, which give it no new credit. Allowed may come unasked, for walks.
+	creditTold, used, wasted, allowed int64
+	seqOut, seqIn                     uint64
+	info                              wire.Info // as last said
+	withholds                         bool      // it answers no wants
+	sated                             bool      // it wants nothing
 
 	flow    flow
 	merit   merit
@@ -131,8 +136,9 @@ func (e *Engine) capsChanged(p *peer, before Caps) {
 		for len(p.walks) > 0 {
 			e.endWalk(p.walks[0])
 		}
+		e.forgetPushes(p)
 		e.closeFeeds(p)
-		p.answers, p.stopWalks = nil, nil
+		p.answers, p.refusals, p.stopWalks = nil, nil, nil
 		for _, sp := range p.sps {
 			if sp.use == useFeed {
 				e.setUse(sp, usePart)
@@ -197,15 +203,18 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 		e.part(p.sps[len(p.sps)-1])
 	}
 	e.closeFeeds(p)
+	e.forgetPushes(p)
 	for len(p.walks) > 0 {
 		e.endWalk(p.walks[len(p.walks)-1])
 	}
-	p.stopWalks, p.answers, p.lastWalk, p.heardWalk = nil, nil, 0, 0
-	p.granted, p.creditTold, p.used, p.seqOut, p.seqIn = 0, 0, 0, 0, 0
+	p.stopWalks, p.answers, p.refusals, p.lastWalk, p.heardWalk = nil, nil, nil, 0, 0
+	p.lastFeed, p.heardFeed = 0, 0
+	p.creditTold, p.used, p.wasted, p.allowed, p.seqOut, p.seqIn = 0, 0, 0, 0, 0, 0
 	p.withholds, p.sated, p.info = false, false, wire.Info{}
 	p.cancels = p.cancels[:0]
 	p.presences = p.presences[:0]
 	p.writing = false
+	p.msg = wire.Message{} // the driver may still be writing the last one
 	e.stopServing(p)
 	e.forgetPeers(p)
 }
@@ -304,8 +313,17 @@ func (e *Engine) hasNews(p *peer) bool {
 	if p.queue.n > 0 || len(p.cancels) > 0 || len(p.presences) > 0 {
 		return true
 	}
-	return p.caps.Indexes && (len(p.follows) > 0 || len(p.newsy) > 0 || p.greeted && p.info != e.info() || len(p.stopWalks) > 0 || p.asksToWalk() ||
-		p.answering() || p.creditTold-p.used < creditBase/2)
+	return p.caps.Indexes && (len(p.follows)+len(p.stops)+len(p.newsy) > 0 || p.greeted && p.info != e.info() || len(p.stopWalks) > 0 || p.asksToWalk() ||
+		p.answering() || p.creditDue())
+}
+
+// credit is what the peer may send in all, as of now: what it has sent, what it was asked for or may send unasked, and a
+// base that is enough for what this host does not count.
+func (p *peer) credit() int64 { return p.used - p.wasted + p.inflight + p.allowed + creditBase }
+
+// creditDue reports whether the peer is to be told of its credit now, whatever else there is to say.
+func (p *peer) creditDue() bool {
+	return p.creditTold-p.used < creditBase/2 && p.credit() > p.creditTold
 }
 
 // info says what this host is up to.
@@ -326,7 +344,7 @@ func (p *peer) asksToWalk() bool {
 func (e *Engine) announceRoots(p *peer, m *wire.Message) {
 	p.seqOut++
 	m.Seq = p.seqOut
-	if g := p.granted + creditBase; g > p.creditTold {
+	if g := p.credit(); g > p.creditTold {
 		p.creditTold = g
 		m.Credit = uint64(g)
 	}
@@ -334,18 +352,14 @@ func (e *Engine) announceRoots(p *peer, m *wire.Message) {
 	if i := e.info(); i != p.info {
 		m.Info, p.info = i, i
 	}
+	m.Follows = append(m.Follows, p.stops...)
+	p.stops = p.stops[:0]
 	for _, f := range p.follows {
-		m.Follows = append(m.Follows, wire.Follow{
-			Feed: f.mine, Root: f.root, Stop: !f.following, Durable: f.following && e.durableCopies(f.root),
-		})
-		f.said = f.following
+		m.Follows = append(m.Follows, wire.Follow{Feed: f.mine, Root: f.root, Durable: e.durableCopies(f.root)})
+		f.said = true
 	}
 	p.follows = p.follows[:0]
-	for _, f := range p.newsy {
-		f.appendNews(m)
-	}
-	clear(p.newsy)
-	p.newsy = p.newsy[:0]
+	p.appendAllNews(m)
 	for _, id := range p.stopWalks {
 		m.Walks = append(m.Walks, wire.Walk{ID: id, Stop: true})
 	}

@@ -210,6 +210,7 @@ func (e *Engine) Loaded(now time.Duration, l Load, size int64, data []byte, err 
 	}
 	if err != nil {
 		e.unload(v)
+		p.serve.sent -= v.size // the peer will not see it
 		e.lookedUp(v, 0, false)
 		return false
 	}
@@ -298,6 +299,7 @@ func (e *Engine) unserve(v *served) {
 		return
 	case serveLoading:
 		e.unload(v)
+		v.p.serve.sent -= v.size
 	case serveQueued:
 		v.p.serve.remove(v)
 		v.p.serve.queued -= v.size

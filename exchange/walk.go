@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -22,6 +23,11 @@ const (
 	maxPush       = 16 << 20
 	maxPushed     = 512             // leaves
 	walkPatience  = 5 * time.Second // without a sign of life, after which a walk is given up
+	walkLongest   = 30 * time.Second
+	maxAllowed    = 256 << 20 // bytes that one peer may send unasked, for all walks that it was asked for
+	maxEarly      = 1 << 16   // blocks that are kept before they are wanted
+	maxRefused    = 1 << 10   // walks that one peer may begin before it hears that too many are under way
+	pushLook      = 1 << 14   // leaves that are looked at to choose those to push
 	walkAttempts  = 2
 	creditBase    = 4 << 20 // bytes that a peer may always send beyond what it was asked for
 	maxEarlyBlock = 40 << 20
@@ -48,13 +54,16 @@ type walk struct {
 	at       time.Duration
 	allowed  int64     // bytes that may still come unasked
 	pushed   wire.Bits // leaves that follow, until the manifest is known
-	leaves   uint32
-	from     *peer // who pushes them
-	done     bool  // there was an answer
+	leaves   uint32    // in the manifest of the peer that pushes
+	push     []uint32  // leaves that follow and are not demanded yet
+	from     *peer     // who pushes them
+	done     bool      // there was an answer
 }
 
 // WalkLoad asks the driver for the next blocks of a walk: parents before children, about [walkChunk] bytes, answered with
 // exactly one [Engine.WalkLoaded]. The first WalkLoad of a walk has First.
+//
+// A Walk that says Stop is over before its end: there is nothing to answer, and a load under way need not be.
 type WalkLoad struct {
 	Peer  dray.PeerID
 	Walk  wire.Walk
@@ -82,7 +91,7 @@ func (e *Engine) beginWalk(s *session, p *peer) {
 	p.lastWalk++
 	*w = walk{p: p, id: p.lastWalk, attempts: w.attempts + 1, at: e.now, allowed: s.cfg.Walk.Bytes + s.cfg.Walk.Push}
 	p.walks = append(p.walks, s)
-	p.granted += w.allowed
+	p.allowed = min(p.allowed+w.allowed, maxAllowed)
 	e.timers.setEarlier(&s.timer, e.now+walkPatience)
 	e.dirtyPeer(p)
 }
@@ -106,20 +115,33 @@ func (e *Engine) endWalk(s *session) {
 
 // abandonWalk takes the question back.
 func (e *Engine) abandonWalk(s *session) {
-	if w := &s.walk; w.p != nil && w.said && w.p.up {
+	switch w := &s.walk; {
+	case w.p == nil || !w.p.up:
+	case w.said: // what is on its way may still come
 		w.p.stopWalks = append(w.p.stopWalks, w.id)
 		e.dirtyPeer(w.p)
+	default:
+		w.p.allow(w.allowed)
 	}
 	e.endWalk(s)
 }
 
-// walkDue gives up a walk that is silent for too long.
+// allow takes what came unasked from what the peer may send so, and reports whether it may.
+func (p *peer) allow(size int64) bool {
+	if p.allowed < size {
+		return false
+	}
+	p.allowed -= size
+	return true
+}
+
+// walkDue gives up a walk that is silent, or lasts, for too long.
 func (e *Engine) walkDue(s *session) {
 	w := &s.walk
 	if w.p == nil {
 		return
 	}
-	if due := max(w.at, w.p.flow.heard) + walkPatience; e.now < due {
+	if due := min(max(w.at, w.p.flow.heard)+walkPatience, w.at+walkLongest); e.now < due {
 		e.timers.setEarlier(&s.timer, due)
 		return
 	}
@@ -136,12 +158,14 @@ type early struct {
 // keepEarly keeps a block that nobody wants yet and reports whether it did.
 func (e *Engine) keepEarly(p *peer, b dray.Block) bool {
 	size := int64(b.Size())
-	if _, twice := e.early[b.CID()]; twice || e.done.contains(b.CID()) || e.earlyBytes+size > maxEarlyBlock {
+	if _, twice := e.early[b.CID()]; twice || e.done.contains(b.CID()) || e.earlyBytes+size > maxEarlyBlock ||
+		len(e.early) >= maxEarly || p.allowed < size {
 		return false
 	}
 	for _, s := range e.sessionList {
 		if w := &s.walk; (w.p == p || w.from == p) && w.allowed >= size {
 			w.allowed -= size
+			p.allow(size)
 			e.early[b.CID()] = early{b, p, s}
 			e.earlyList = append(e.earlyList, b.CID())
 			e.earlyBytes += size
@@ -196,6 +220,13 @@ func (e *Engine) receiveWalked(p *peer, x *wire.Walked) {
 			continue
 		}
 		w.pushed, w.leaves, w.from = slices.Clone(x.Pushed), x.Leaves, p
+		// All else of the answer has come: only what is pushed may still come unasked.
+		if left := w.allowed; len(w.pushed) == 0 {
+			w.allowed = 0
+			p.allow(left)
+		} else if w.allowed = min(left, s.cfg.Walk.Push); w.allowed < left {
+			p.allow(left - w.allowed)
+		}
 		w.done = x.Status == wire.WalkWhole || x.Status == wire.WalkPart
 		e.endWalk(s)
 		if x.Status == wire.WalkAbsent {
@@ -228,41 +259,69 @@ func (e *Engine) takePushed(s *session) {
 		return
 	}
 	p := w.from
-	if !p.up || len(w.pushed) > 0 && int(w.leaves) != s.man.m.Len() {
-		w.pushed = nil
-		return
+	if len(w.pushed) > 0 {
+		list, what := w.readPushed(s)
+		if w.pushed = nil; what != "" {
+			e.violate(p, what)
+			return
+		}
+		w.push = list
 	}
 	sp := s.peer(p)
 	if sp == nil {
 		return
 	}
-	for first, count := range w.pushed.Ones() {
-		if uint64(first)+uint64(count) > uint64(s.man.m.Len()) {
-			e.violate(p, "an index beyond the manifest")
-			return
+	left := w.push[:0]
+	for _, i := range w.push {
+		if !s.demand.has(int(i)) || p.entries >= maxEntries-entryReserve {
+			left = append(left, i)
+			continue
 		}
-		for i := int(first); i < int(first+count); i++ {
-			if !s.demand.has(i) || p.entries >= maxEntries-entryReserve {
-				continue
-			}
-			x := e.instantiate(s, i)
-			if x.state != Pending {
-				continue
-			}
-			if e.takeEarly(x) {
-				continue
-			}
+		x := e.instantiate(s, int(i))
+		if x.state == Pending && !e.takeEarly(x) {
 			e.askBlock(x, sp)
 			e.pushing(x.asks.of(p))
 		}
 	}
+	w.push = left
+}
+
+// forgetPushes expects nothing unasked from a peer any more.
+func (e *Engine) forgetPushes(p *peer) {
+	for _, s := range e.sessionList {
+		if s.walk.from == p {
+			s.walk.from, s.walk.pushed, s.walk.push = nil, nil, nil
+		}
+	}
+}
+
+// readPushed returns the leaves that a peer said it pushes or, if it may not, what it does wrong.
+func (w *walk) readPushed(s *session) (list []uint32, what string) {
+	m := s.man.m
+	if int(w.leaves) != m.Len() {
+		return nil, "another manifest of the same root"
+	}
+	left := s.cfg.Walk.Push
+	for first, count := range w.pushed.Ones() {
+		if uint64(first)+uint64(count) > uint64(m.Len()) {
+			return nil, "an index beyond the manifest"
+		}
+		for i := first; i < first+count; i++ {
+			_, size := m.Extent(int(i))
+			if left -= size; left < 0 || len(list) >= maxEarly {
+				return nil, "more leaves pushed than it may"
+			}
+			list = append(list, i)
+		}
+	}
+	return list, ""
 }
 
 // pushing files an ask as announced: the peer sends the block without having been asked.
 func (e *Engine) pushing(a *ask) {
 	p := a.p
 	a.unlist()
-	a.told, a.at = true, e.now
+	a.told, a.pushed, a.at = true, true, e.now
 	if p.flight.n == 0 {
 		p.flow.busy, p.flow.got, p.flow.heard = e.now, 0, e.now
 	}
@@ -273,7 +332,12 @@ func (e *Engine) pushing(a *ask) {
 // receiveWalk takes a peer's question.
 func (e *Engine) receiveWalk(p *peer, x *wire.Walk) {
 	if x.Stop {
-		p.answers = slices.DeleteFunc(p.answers, func(a *walked) bool { return a.w.ID == x.ID })
+		p.answers = slices.DeleteFunc(p.answers, func(a *walked) bool {
+			if a.w.ID == x.ID {
+				e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: *x})
+			}
+			return a.w.ID == x.ID
+		})
 		return
 	}
 	if x.ID == 0 || x.ID <= p.heardWalk {
@@ -281,19 +345,21 @@ func (e *Engine) receiveWalk(p *peer, x *wire.Walk) {
 		return
 	}
 	p.heardWalk = x.ID
-	a := &walked{w: *x}
-	p.answers = append(p.answers, a)
-	if len(p.answers) > maxWalks || e.cfg.Withhold {
-		a.last, a.status = true, wire.WalkRefused
+	if len(p.answers) >= maxWalks || e.cfg.Withhold {
+		if p.refusals = append(p.refusals, x.ID); len(p.refusals) > maxRefused {
+			e.violate(p, "a flood of walks")
+			return
+		}
 		e.dirtyPeer(p)
 		return
 	}
+	a := &walked{w: *x}
+	p.answers = append(p.answers, a)
 	a.w.Bytes = min(x.Bytes, maxWalkBytes)
 	a.w.Push = min(x.Push, maxPush)
 	a.loading = true
 	if a.w.Push > 0 && !x.Leaves {
-		a.waits = e.manifests[x.Root] == nil
-		e.wantManifest(x.Root)
+		a.waits = e.manifests[x.Root] == nil && e.wantManifest(x.Root, p)
 	}
 	e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: a.w, First: true})
 }
@@ -358,7 +424,8 @@ func (e *Engine) readyToPush(p *peer, a *walked) {
 	var out wire.BitsWriter
 	for _, i := range e.choosePush(p, mf, a) {
 		out.Add(uint32(i), 1)
-		e.receiveWant(p, &wire.Entry{CID: mf.m.Leaf(i), Priority: wirePriority(Normal, 0)}, wire.Leaves{})
+		en := wire.Entry{CID: mf.m.Leaf(i), Priority: wirePriority(Normal, 0), SendDontHave: true}
+		e.receiveWant(p, &en, wire.Leaves{})
 	}
 	a.pushed, a.leaves = out.Bits(), uint32(mf.m.Len())
 }
@@ -382,31 +449,24 @@ func (e *Engine) choosePush(p *peer, mf *manifest, a *walked) []int {
 		return true
 	}
 	if !a.w.Spread {
-		for i := mf.here.next(0); i >= 0 && take(i); {
+		for i, n := mf.here.next(0), 0; i >= 0 && n < pushLook && take(i); n++ {
 			i = mf.here.next(i + 1)
 		}
 		return out
 	}
-	// From a random place on, those that were sent as often as the least sent, then the next.
-	n := mf.m.Len()
-	start := e.rand.IntN(n)
-	least := ^int32(0)
-	for most := int32(0); left > 0 && most < 1<<16; most = least {
-		least = 1 << 16
-		full := false
-		for k := range n {
-			i := (start + k) % n
-			if !mf.here.has(i) {
-				continue
-			}
-			switch c := e.serving.copies.of[mf.m.Leaf(i)]; {
-			case c == most && !full:
-				full = !take(i)
-			case c > most:
-				least = min(least, c)
-			}
-		}
-		if full {
+	// From a random place on, those that were sent least often.
+	var near []int
+	start := e.rand.IntN(mf.m.Len())
+	for i := mf.here.next(start); i >= 0 && len(near) < pushLook; i = mf.here.next(i + 1) {
+		near = append(near, i)
+	}
+	for i := mf.here.next(0); i >= 0 && i < start && len(near) < pushLook; i = mf.here.next(i + 1) {
+		near = append(near, i)
+	}
+	copies := e.serving.copies.of
+	slices.SortStableFunc(near, func(x, y int) int { return cmp.Compare(copies[mf.m.Leaf(x)], copies[mf.m.Leaf(y)]) })
+	for _, i := range near {
+		if !take(i) {
 			break
 		}
 	}
@@ -416,11 +476,12 @@ func (e *Engine) choosePush(p *peer, mf *manifest, a *walked) []int {
 
 // appendAnswer writes the next part of an answer to p's walks into m.
 func (e *Engine) appendAnswer(p *peer, m *wire.Message) {
-	if len(p.answers) == 0 {
-		return
+	for _, id := range p.refusals {
+		m.Walked = append(m.Walked, wire.Walked{ID: id, Status: wire.WalkRefused})
 	}
+	p.refusals = p.refusals[:0]
 	for i, a := range p.answers {
-		if a.loading {
+		if !p.canAnswer(a) {
 			continue
 		}
 		var size int64
@@ -438,9 +499,6 @@ func (e *Engine) appendAnswer(p *peer, m *wire.Message) {
 			return
 		}
 		if a.waits {
-			if len(m.Blocks) == 0 {
-				continue
-			}
 			return
 		}
 		m.Walked = append(m.Walked, wire.Walked{ID: a.w.ID, Status: a.status, Leaves: a.leaves, Pushed: a.pushed})
@@ -451,10 +509,24 @@ func (e *Engine) appendAnswer(p *peer, m *wire.Message) {
 
 // answering reports whether there is something to write of an answer to a walk.
 func (p *peer) answering() bool {
+	if len(p.refusals) > 0 {
+		return true
+	}
 	for _, a := range p.answers {
-		if !a.loading && (len(a.blocks) > 0 || a.last && !a.waits || !a.last) {
+		if p.canAnswer(a) {
 			return true
 		}
 	}
 	return false
+}
+
+// canAnswer reports whether there is something to write of an answer, and credit for it.
+func (p *peer) canAnswer(a *walked) bool {
+	switch {
+	case a.loading:
+		return false
+	case len(a.blocks) > 0:
+		return p.credited()
+	}
+	return !a.last || !a.waits
 }

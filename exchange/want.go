@@ -101,6 +101,7 @@ type ask struct {
 	size int64         // bytes charged to the peer's window, 0 when not charged
 
 	block     bool     // the peer was asked for the block itself at some time
+	pushed    bool     // the peer sends the block without having been asked
 	withdrawn bool     // and told since that it is not wanted
 	told      bool     // the peer has heard of it, or of an earlier ask whose cancel this one replaced
 	crossed   bool     // a block from the peer may answer an earlier ask than this one, which then still stands
@@ -287,6 +288,7 @@ func (e *Engine) Cancel(now time.Duration, s SessionID, c cid.Cid) {
 	}
 	if a.refs--; a.refs == 0 {
 		e.leave(w, sess)
+		e.maybeComplete(sess)
 	}
 }
 
@@ -488,7 +490,6 @@ func (e *Engine) charge(a *ask) {
 		a.w.size = a.w.home.guess() // better known now than when it was wanted
 	}
 	a.size = a.w.size
-	a.p.granted += a.size
 	a.p.inflight += a.size
 	a.p.blocks++
 	a.w.blocks++

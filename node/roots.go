@@ -111,6 +111,10 @@ func (n *Node) walk(l exchange.WalkLoad, k *walker) {
 // goOn has a worker go on with a peer's walk. Called on the loop.
 func (n *Node) goOn(l exchange.WalkLoad) {
 	key := walkKey{l.Peer, l.Walk.ID}
+	if l.Walk.Stop {
+		delete(n.walkers, key)
+		return
+	}
 	if l.First {
 		n.walkers[key] = newWalker(n, l.Walk)
 	}

@@ -67,6 +67,9 @@ func (h *Host) loadManifest(l exchange.ManifestLoad) {
 
 // loadWalk answers a peer's walk with the root's block, which is all of the skeleton.
 func (h *Host) loadWalk(l exchange.WalkLoad) {
+	if l.Walk.Stop {
+		return
+	}
 	h.during(manifestTime, func() {
 		r := h.w.roots[l.Walk.Root]
 		if r == nil || !h.has.has(r.ref) {
