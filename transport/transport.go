@@ -76,9 +76,9 @@ type Info struct {
 	Relayed bool
 	// Inbound is true when the other side dialled.
 	Inbound bool
-	// DataPlane says what bulk data takes at this moment: "streams" of the connection itself; or connections of its own,
-	// of which there are so many: "tls x2", or "clear x2" when both sides chose not to encrypt it. "" is a network that
-	// makes no difference. See [Bulker].
+	// DataPlane says what bulk data takes at this moment: "libp2p streams", those of the connection itself; or connections
+	// of its own, of which there are so many: "tls x2", or "clear x2" when both sides chose not to encrypt it. "" is a
+	// network that makes no difference. See [Bulker].
 	DataPlane string
 }
 

@@ -170,7 +170,7 @@ func (p *plane) describe(c *conn) string {
 		}
 	}
 	if n == 0 {
-		return "streams"
+		return "libp2p streams"
 	}
 	return fmt.Sprintf("%s x%d", kind, n)
 }
