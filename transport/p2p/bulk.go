@@ -140,7 +140,13 @@ func (c *conn) ask(ctx context.Context, nc network.Conn, q bulkRequest) (bulkAns
 		return bulkAnswer{}, err
 	}
 	ns, err := nc.NewStream(ctx)
+	if ctx.Err() != nil {
+		err = ctx.Err() // libp2p tells something else
+	}
 	if err != nil {
+		if ns != nil {
+			_ = ns.Reset()
+		}
 		return bulkAnswer{}, err
 	}
 	if err := ns.SetProtocol(bulkProtocol); err != nil {
