@@ -56,6 +56,7 @@ func (o *outStream) wrote(bytes int) {
 		o.move.opened = nil
 		if s != nil {
 			o.move.moved = true
+			l.n.cfg.Log.Debug("blocks move to a bulk stream", "peer", l.peer, "sent", sent)
 			o.s.Close()
 			o.s = s
 		}
