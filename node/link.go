@@ -37,6 +37,7 @@ type link struct {
 	any      atomic.Bool        // the preferred version was refused: offer the others
 	heard    atomic.Uint32      // the version that the peer used towards us, or 0
 	failures int                // in a row
+	bulk     bulkState
 }
 
 // outBlock is a block to write: wire.MaxBlockHeader bytes of room, then its bytes.
@@ -163,6 +164,7 @@ type outStream struct {
 	s       transport.Stream
 	version wire.Version
 	guess   bool // that the peer speaks the version, which nobody has said
+	move    mover
 }
 
 // open makes the stream ready. A stream to a peer whose protocols are not known yet is proposed with the preferred one
@@ -340,9 +342,11 @@ func (l *link) writeBlocks() {
 			}
 		}
 		if err != nil {
+			o.broke()
 			n.do(func() { n.linkFailed(l, err) })
 			return
 		}
+		o.wrote(sizeOf(batch))
 		n.do(func() {
 			for _, b := range batch {
 				n.buffers.put(b.frame)
@@ -408,6 +412,9 @@ func (n *Node) refused(l *link) {
 func (n *Node) reopen(old *link, anyVersion bool) {
 	n.removeLink(old)
 	n.openLinkAs(old.conn, anyVersion, old.failures)
+	if l := n.links[old.peer]; l != nil {
+		l.bulk.inherit(&old.bulk)
+	}
 }
 
 // dial connects to a peer in the background, one dial per peer at a time.

@@ -76,6 +76,22 @@ type Info struct {
 	Relayed bool
 	// Inbound is true when the other side dialled.
 	Inbound bool
+	// DataPlane says what bulk data takes at this moment: "libp2p streams", those of the connection itself; or connections
+	// of its own, of which there are so many: "tls x2", or "clear x2" when both sides chose not to encrypt it. "" is a
+	// network that makes no difference. See [Bulker].
+	DataPlane string
+}
+
+// Bulker is a [Conn] that can give a stream a connection of its own, with fewer layers than one that carries many. It is for
+// few streams with much data: each costs both sides a socket.
+type Bulker interface {
+	Conn
+
+	// OpenBulk opens a stream on a connection of its own to the same peer. The other side's accept function gets it like
+	// any other stream. It takes a few round trips. An error leaves everything as it was: the path does not allow it, the
+	// peer does not know of it or speaks no such protocol ([ErrRefused]), or either side has enough of them ([ErrTooMany]).
+	// Such a stream breaks when the Conn goes down.
+	OpenBulk(ctx context.Context, protocol Protocol) (Stream, error)
 }
 
 // Stream is an ordered, reliable, flow-controlled pair of byte streams with one peer. Read and Write may be called from

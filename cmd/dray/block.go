@@ -73,6 +73,7 @@ func newBlockGet(e *env) *cobra.Command {
 	var o sourceOptions
 	c := bind(e, cmdBlockGet, func(ctx context.Context, e *env, args []string) error { return runBlockGet(ctx, e, o, args) })
 	o.flags(c)
+	planeFlag(e, c)
 	return c
 }
 

@@ -73,6 +73,7 @@ func newCarExport(e *env) *cobra.Command {
 	var o carExportOptions
 	c := bind(e, cmdCarExport, func(ctx context.Context, e *env, args []string) error { return runCarExport(ctx, e, o, args) })
 	o.flags(c)
+	planeFlag(e, c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "the file to write")
 	c.Flags().BoolVarP(&o.force, "force", "f", false, "overwrite it if it is there")
 	return c

@@ -25,6 +25,7 @@ func newCat(e *env) *cobra.Command {
 	var o sourceOptions
 	c := bind(e, cmdCat, func(ctx context.Context, e *env, args []string) error { return runCat(ctx, e, o, args) })
 	o.flags(c)
+	planeFlag(e, c)
 	return c
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"text/tabwriter"
@@ -38,6 +39,7 @@ func newDemo(e *env) *cobra.Command {
 	mib := int64(256)
 	c := bind(e, cmdDemo, func(ctx context.Context, e *env, _ []string) error { return runDemo(ctx, e, mib) })
 	c.Flags().Int64Var(&mib, "mib", mib, "size of the file in MiB")
+	planeFlag(e, c)
 	return c
 }
 
@@ -59,6 +61,9 @@ type demoResult struct {
 func runDemo(ctx context.Context, e *env, mib int64) (err error) {
 	if mib < 1 || mib > 1<<20 {
 		return usagef("--mib %d is not between 1 and 1048576", mib)
+	}
+	if err := e.checkPlane(); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "dray-demo-")
 	if err != nil {
@@ -138,7 +143,11 @@ func (d *demo) start(ctx context.Context, name string) error {
 	}
 	home := filepath.Join(d.dir, name)
 	p := &party{name: name, remote: nil}
-	p.cmd = exec.Command(self, "--home", home, "serve", "--json", "--listen", "/ip4/127.0.0.1/tcp/0")
+	args := []string{"--home", home, "serve", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"}
+	if d.env.dataPlane != "" {
+		args = append(args, "--data-plane", d.env.dataPlane)
+	}
+	p.cmd = exec.Command(self, args...)
 	p.cmd.Stderr = &p.stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -214,18 +223,21 @@ func (d *demo) print(r demoResult) error {
 	e := d.env
 	e.printf("\nboth copies are identical to the original and hash to\n%s\n", r.CID)
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "process\tgot\tin\trate\tfrom A\tfrom the other\ttwice")
+	fmt.Fprintln(w, "process\tgot\tin\trate\tfrom A\tfrom the other\ttwice\tover")
 	for i, g := range r.Gets {
 		var fromA, fromOther int64
+		var over []string
 		for _, s := range g.Sources {
+			over = append(over, s.DataPlane)
 			if d.nameOf(s.Peer) == "A" {
 				fromA += s.Bytes
 			} else {
 				fromOther += s.Bytes
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.2f s\t%s/s\t%s\t%s\t%s\n", d.parties[i+1].name, size(g.Bytes), g.Seconds,
-			size(int64(float64(g.Bytes)/g.Seconds)), size(fromA), size(fromOther), size(g.DuplicateBytes))
+		fmt.Fprintf(w, "%s\t%s\t%.2f s\t%s/s\t%s\t%s\t%s\t%s\n", d.parties[i+1].name, size(g.Bytes), g.Seconds,
+			size(int64(float64(g.Bytes)/g.Seconds)), size(fromA), size(fromOther), size(g.DuplicateBytes),
+			strings.Join(over, ", "))
 	}
 	if err := w.Flush(); err != nil {
 		return err

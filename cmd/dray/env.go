@@ -24,6 +24,8 @@ type env struct {
 	quiet bool
 	// verbose says that logs go to stderr.
 	verbose bool
+	// dataPlane is --data-plane, or "".
+	dataPlane string
 	// terminal says that stderr is a terminal, so that progress may be drawn over itself.
 	terminal bool
 	// width is the terminal's, in columns.

@@ -30,7 +30,7 @@ Interrupted by ^C or anything worse, the same command continues where it stopped
 different, unless --force is given. A root that is neither file nor directory is fetched whole and written as a CAR.
 
 With --json it prints lines of progress and then {"cid":…,"bytes":…,"seconds":…,"known_bytes":…,
-"sources":[{"peer":…,"protocol":…,"bytes":…}],"duplicate_bytes":…}, where known is what was here before.`,
+"sources":[{"peer":…,"protocol":…,"data_plane":…,"bytes":…}],"duplicate_bytes":…}, where known is what was here before.`,
 	Example: `  dray get dray1afyrei…
   dray get bafybei… -o model/ --from /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
   dray get bafybei…/weights/part-1.bin --timeout 10m`,
@@ -50,6 +50,7 @@ func newGet(e *env) *cobra.Command {
 	var o getOptions
 	c := bind(e, cmdGet, func(ctx context.Context, e *env, args []string) error { return runGet(ctx, e, o, args) })
 	o.flags(c)
+	planeFlag(e, c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "where to write it")
 	c.Flags().BoolVarP(&o.force, "force", "f", false, "overwrite what is there")
 	c.Flags().StringVar(&o.order, "order", "rarest", "what to ask for first: rarest (for many who get the same) or inorder")
@@ -73,7 +74,9 @@ type getRequest struct {
 type source struct {
 	Peer     string `json:"peer"`
 	Protocol string `json:"protocol"`
-	Bytes    int64  `json:"bytes"`
+	// DataPlane is what the bytes took at last, as in dray peers; "" while it goes on, or if the peer is gone.
+	DataPlane string `json:"data_plane,omitempty"`
+	Bytes     int64  `json:"bytes"`
 }
 
 // getResult is what was got.
@@ -222,7 +225,11 @@ func (r *getOutcome) print(e *env) {
 func (r *getOutcome) origin() string {
 	var parts []string
 	for _, s := range r.Sources {
-		parts = append(parts, fmt.Sprintf("%s from %s", size(s.Bytes), shortID(s.Peer)))
+		part := fmt.Sprintf("%s from %s", size(s.Bytes), shortID(s.Peer))
+		if s.DataPlane != "" {
+			part += " over " + s.DataPlane
+		}
+		parts = append(parts, part)
 	}
 	if r.KnownBytes > 0 {
 		parts = append(parts, fmt.Sprintf("%s of %s were already here", size(r.KnownBytes), size(r.Bytes)))
@@ -319,7 +326,7 @@ func (g *getting) outcome(p *node.Progress) getOutcome {
 	}
 	r := getOutcome{Path: g.q.Output}
 	r.CID, r.Bytes, r.Seconds = g.t.root.String(), p.Total, time.Since(g.start).Seconds()
-	r.Sources, r.DuplicateBytes, r.KnownBytes = sources(p), p.Duplicates, p.Reused
+	r.Sources, r.DuplicateBytes, r.KnownBytes = g.h.planes(sources(p)), p.Duplicates, p.Reused
 	return r
 }
 

@@ -45,8 +45,17 @@ func openBackend(ctx context.Context, e *env, a access) (backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := e.checkPlane(); err != nil {
+		return nil, err
+	}
 	for until := time.Now().Add(homeBusyFor); ; {
 		r, err := dialRemote(ctx, home)
+		if r != nil {
+			if err := e.uselessPlane(home); err != nil {
+				r.Close()
+				return nil, err
+			}
+		}
 		if r != nil || err != nil {
 			return r, err
 		}
@@ -122,7 +131,9 @@ func (h *house) connect(listen []string) (*p2p.Host, error) {
 	if listen == nil {
 		listen = []string{}
 	}
-	return p2p.New(p2p.Config{Key: key, Listen: listen, Log: h.env.log(), UserAgent: "dray/" + version()})
+	return p2p.New(p2p.Config{
+		Key: key, Listen: listen, DataPlane: h.env.dataPlane, Log: h.env.log(), UserAgent: "dray/" + version(),
+	})
 }
 
 func keyPath(home string) string { return filepath.Join(home, "key") }

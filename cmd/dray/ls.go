@@ -30,6 +30,7 @@ func newLs(e *env) *cobra.Command {
 	var o sourceOptions
 	c := bind(e, cmdLs, func(ctx context.Context, e *env, args []string) error { return runLs(ctx, e, o, args) })
 	o.flags(c)
+	planeFlag(e, c)
 	return c
 }
 

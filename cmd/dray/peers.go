@@ -14,7 +14,7 @@ var cmdPeers = &cobra.Command{
 	Long: `Peers lists who is connected to the daemon on this home, over what, and how many bytes of blocks passed each way. Without
 a daemon there are none.
 
-With --json each line is {"peer":…,"addr":…,"transport":…,"security":…,"relayed":…,"inbound":…,"protocol":…,"sent":…,"received":…}.`,
+With --json each line is {"peer":…,"addr":…,"transport":…,"security":…,"relayed":…,"inbound":…,"protocol":…,"data_plane":…,"sent":…,"received":…}. The data plane is "libp2p streams", "tls xN" or "clear xN", with N connections.`,
 	Example: "  dray peers",
 	Args:    arguments(0, 0, ""),
 }
@@ -30,6 +30,7 @@ type connected struct {
 	Relayed   bool   `json:"relayed"`
 	Inbound   bool   `json:"inbound"`
 	Protocol  string `json:"protocol"`
+	DataPlane string `json:"data_plane"`
 	Sent      int64  `json:"sent"`
 	Received  int64  `json:"received"`
 }
@@ -65,7 +66,8 @@ func runPeers(ctx context.Context, e *env, _ []string) error {
 		if p.Relayed {
 			way = "relayed"
 		}
-		e.printf("%s  %s over %s  sent %s  received %s  %s", p.Peer, way, p.Transport, size(p.Sent), size(p.Received), p.Addr)
+		e.printf("%s  %s over %s  data over %s  sent %s  received %s  %s",
+			p.Peer, way, p.Transport, p.DataPlane, size(p.Sent), size(p.Received), p.Addr)
 	}
 	return nil
 }
@@ -75,7 +77,7 @@ func listPeers(_ context.Context, h *house, _ nothing, _ pipes[nothing]) ([]conn
 	for _, p := range h.node.Peers() {
 		list = append(list, connected{
 			Peer: p.ID.String(), Addr: p.Info.Remote, Transport: p.Info.Transport, Security: p.Info.Security,
-			Relayed: p.Info.Relayed, Inbound: p.Info.Inbound, Protocol: p.Protocol,
+			Relayed: p.Info.Relayed, Inbound: p.Info.Inbound, Protocol: p.Protocol, DataPlane: p.Info.DataPlane,
 			Sent: p.Account.Sent, Received: p.Account.Received,
 		})
 	}

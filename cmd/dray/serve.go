@@ -19,7 +19,8 @@ var cmdServe = &cobra.Command{
 and addresses and runs until SIGTERM or ^C; then it lets go in order and exits with 0.
 
 It listens on TCP, QUIC, WebSocket and WebTransport on all interfaces, on ports that the system chooses, unless told
-otherwise with --listen. With --json its first line is {"peer":…,"addrs":[…]}.`,
+otherwise with --listen. Blocks travel encrypted, unless --data-plane authenticated is given here and there: then it is
+certain who sends them and what they are, but whoever can listen on the line can read them. With --json its first line is {"peer":…,"addrs":[…]}.`,
 	Example: `  dray serve
   dray serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1`,
 	Args: arguments(0, 0, ""),
@@ -29,6 +30,7 @@ func newServe(e *env) *cobra.Command {
 	var listen []string
 	c := bind(e, cmdServe, func(ctx context.Context, e *env, _ []string) error { return runServe(ctx, e, listen) })
 	listenFlag(c, &listen)
+	planeFlag(e, c)
 	return c
 }
 
@@ -59,6 +61,9 @@ type daemon struct {
 func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) {
 	home, err := e.home()
 	if err != nil {
+		return nil, err
+	}
+	if err := e.checkPlane(); err != nil {
 		return nil, err
 	}
 	if listen == nil {

@@ -38,6 +38,7 @@ func newShare(e *env) *cobra.Command {
 	})
 	addFlags(c, &q)
 	listenFlag(c, &listen)
+	planeFlag(e, c)
 	return c
 }
 
@@ -67,6 +68,9 @@ func runShare(ctx context.Context, e *env, q addRequest, listen []string) error 
 		defer r.Close()
 		if len(listen) > 0 {
 			return usagef("a daemon serves %s already, so --listen has no use; leave it out, or stop the daemon", home)
+		}
+		if err := e.uselessPlane(home); err != nil {
+			return err
 		}
 		return share(ctx, e, r, q)
 	}

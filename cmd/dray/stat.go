@@ -30,6 +30,7 @@ func newStat(e *env) *cobra.Command {
 	var o sourceOptions
 	c := bind(e, cmdStat, func(ctx context.Context, e *env, args []string) error { return runStat(ctx, e, o, args) })
 	o.flags(c)
+	planeFlag(e, c)
 	return c
 }
 

@@ -22,25 +22,43 @@ import (
 // BenchmarkStream moves bytes one way over loopback, both sides in this process, and reports the processor time of both
 // together.
 func BenchmarkStream(b *testing.B) {
-	for name, listen := range map[string]string{"TCP+TLS": tcpAddr, "QUIC": quicAddr} {
+	for _, row := range []streamBench{
+		{name: "TCP+TLS", listen: tcpAddr},
+		{name: "QUIC", listen: quicAddr},
+		{name: "bulk encrypted", listen: tcpAddr, plane: "encrypted"},
+		{name: "bulk authenticated", listen: tcpAddr, plane: "authenticated"},
+	} {
 		for _, write := range []int{256 << 10, 1 << 20} {
 			for _, streams := range []int{1, 2, 4} {
-				b.Run(fmt.Sprintf("%s/%dKiB/%d", name, write>>10, streams), func(b *testing.B) {
-					benchStreams(b, listen, write, streams)
+				b.Run(fmt.Sprintf("%s/%dKiB/%d", row.name, write>>10, streams), func(b *testing.B) {
+					row.run(b, write, streams)
 				})
 			}
 		}
 	}
 }
 
-func benchStreams(b *testing.B, listen string, write, streams int) {
+// streamBench is one way for streams to go.
+type streamBench struct {
+	name, listen string
+	plane        string // of bulk streams, or "" for ordinary ones
+}
+
+func (row streamBench) open(c transport.Conn) (transport.Stream, error) {
+	if row.plane == "" {
+		return c.Open(context.Background(), "/sink")
+	}
+	return c.(transport.Bulker).OpenBulk(context.Background(), "/sink")
+}
+
+func (row streamBench) run(b *testing.B, write, streams int) {
 	var wg sync.WaitGroup
-	receiver, err := p2p.New(p2p.Config{Listen: []string{listen}})
+	receiver, err := p2p.New(p2p.Config{Listen: []string{row.listen}, DataPlane: row.plane})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer receiver.Close()
-	sender, err := p2p.New(p2p.Config{Listen: []string{}})
+	sender, err := p2p.New(p2p.Config{Listen: []string{}, DataPlane: row.plane})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -57,7 +75,7 @@ func benchStreams(b *testing.B, listen string, write, streams int) {
 	}
 	all := make([]transport.Stream, streams)
 	for i := range all {
-		if all[i], err = c.Open(context.Background(), "/sink"); err != nil {
+		if all[i], err = row.open(c); err != nil {
 			b.Fatal(err)
 		}
 		if _, err := all[i].Write([]byte("x")); err != nil {

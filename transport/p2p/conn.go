@@ -120,6 +120,7 @@ func (c *conn) Info() transport.Info {
 		Security:  strings.TrimPrefix(strings.TrimSuffix(string(state.Security), "/1.0.0"), "/"),
 		Inbound:   nc.Stat().Direction == network.DirInbound,
 		Relayed:   has(nc.RemoteMultiaddr(), ma.P_CIRCUIT),
+		DataPlane: c.host.plane.describe(c),
 	}
 	switch state.Transport {
 	case "websocket":
@@ -153,7 +154,7 @@ func cause(err error) error {
 	switch {
 	case err == nil, err == io.EOF:
 		return err
-	case errors.Is(err, transport.ErrRefused), errors.Is(err, dray.ErrClosed):
+	case errors.Is(err, transport.ErrRefused), errors.Is(err, transport.ErrTooMany), errors.Is(err, dray.ErrClosed):
 		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err

@@ -33,6 +33,10 @@ type Config struct {
 	// Security names what secures TCP and WebSocket, most preferred first, of "tls" and "noise". If nil, both in this
 	// order. (QUIC has TLS built in; WebTransport proves identity with Noise.)
 	Security []string
+	// DataPlane says what bulk connections (see [transport.Bulker]) are like: "encrypted", with TLS 1.3; or "authenticated",
+	// where it is certain who is at the other end but the bytes are in clear, for networks that are private in themselves.
+	// The latter is used with peers that chose it too; all others get the former. If empty, "encrypted".
+	DataPlane string
 	// Limits bound what peers can make the host spend.
 	Limits Limits
 	// UserAgent is what peers see as the name of the software. If empty, "dray".
@@ -50,6 +54,7 @@ type Config struct {
 type Host struct {
 	host  host.Host
 	swarm *swarm.Swarm
+	plane *plane
 	log   *slog.Logger
 	wg    sync.WaitGroup // streams being closed
 
@@ -61,6 +66,8 @@ type Host struct {
 	ups    []func(transport.Conn)
 	downs  []func(dray.PeerID)
 	peers  map[peer.ID]*conn
+	// accepts holds what Handle was given.
+	accepts map[transport.Protocol]func(transport.Conn, transport.Stream)
 	// admitted is closed and replaced when a peer is added to peers.
 	admitted chan struct{}
 }
@@ -123,7 +130,11 @@ func start(c Config) (*Host, error) {
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 	}
-	stack, err := stackOptions(c.Security, limits)
+	bulk, err := newPlane(c, limits)
+	if err != nil {
+		return nil, err
+	}
+	stack, err := stackOptions(c.Security, limits, bulk)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +142,10 @@ func start(c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{host: lh, log: c.Log, peers: make(map[peer.ID]*conn), admitted: make(chan struct{})}
+	h := &Host{
+		host: lh, plane: bulk, log: c.Log, peers: make(map[peer.ID]*conn), admitted: make(chan struct{}),
+		accepts: make(map[transport.Protocol]func(transport.Conn, transport.Stream)),
+	}
 	var ok bool
 	if h.swarm, ok = lh.Network().(*swarm.Swarm); !ok {
 		_ = lh.Close()
@@ -141,8 +155,9 @@ func start(c Config) (*Host, error) {
 		ConnectedF:    func(_ network.Network, nc network.Conn) { h.admit(nc) },
 		DisconnectedF: func(_ network.Network, nc network.Conn) { h.dismiss(nc) },
 	})
+	bulk.begin(h)
 	if err := h.listen(listen, c.Listen); err != nil {
-		_ = lh.Close()
+		_ = h.Close()
 		return nil, err
 	}
 	return h, nil
@@ -191,6 +206,9 @@ func (h *Host) Addrs() []string {
 // Handle implements [transport.Network].
 func (h *Host) Handle(protocols []transport.Protocol, accept func(transport.Conn, transport.Stream)) {
 	for _, p := range protocols {
+		h.mu.Lock()
+		h.accepts[p] = accept
+		h.mu.Unlock()
 		h.host.SetStreamHandler(protocol.ID(p), func(s network.Stream) {
 			c := h.lookup(s.Conn().RemotePeer())
 			if c == nil {
@@ -323,7 +341,9 @@ func (h *Host) Close() error {
 	h.mu.Lock()
 	h.closed = true
 	h.mu.Unlock()
+	h.plane.close()
 	err := h.host.Close()
+	h.plane.wg.Wait()
 	h.wg.Wait()
 	return err
 }
@@ -332,6 +352,13 @@ func (h *Host) isClosed() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.closed
+}
+
+// accept returns what accepts streams of a protocol, or nil.
+func (h *Host) accept(p transport.Protocol) func(transport.Conn, transport.Stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.accepts[p]
 }
 
 func (h *Host) lookup(p peer.ID) *conn {
@@ -394,6 +421,7 @@ func (h *Host) dismiss(nc network.Conn) {
 	downs := h.downs
 	h.mu.Unlock()
 	if last {
+		h.plane.drop(c)
 		for _, down := range downs {
 			down(dray.PeerID(p))
 		}

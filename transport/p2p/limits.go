@@ -20,6 +20,8 @@ import (
 //	streams in                             16,384
 //	streams in from one peer                  512    256 requests in parallel, and as many of other protocols
 //	handshakes under way                      256
+//	bulk connections                          256    64 peers at full rate; more share one connection each
+//	  with one peer, each way                   4    two keep two cores busy; the others are on their way out
 //	memory of windows                       1 GiB
 //	the same, one peer                    256 MiB    512 streams at 256 KiB, and eight at the largest window
 //
@@ -37,6 +39,11 @@ type Limits struct {
 	StreamsPerPeer int
 	// Streams is how many streams all peers together may have opened. If zero, 32 × StreamsPerPeer.
 	Streams int
+	// BulkPerPeer is how many bulk connections a peer may have opened at one time, and how many this host opens to it.
+	// If zero, 4; if negative, none are made or taken.
+	BulkPerPeer int
+	// Bulk is how many bulk connections there may be with all peers together, both ways. If zero, 256.
+	Bulk int
 	// MemoryPerPeer bounds, in bytes, the windows of one peer's streams. If zero, 256 MiB.
 	MemoryPerPeer int64
 	// Memory bounds those of all peers. If zero, 1 GiB.
@@ -55,6 +62,10 @@ func (l Limits) withDefaults() Limits {
 	set(&l.ConnsPerIP, 256)
 	set(&l.StreamsPerPeer, 512)
 	set(&l.Streams, 32*l.StreamsPerPeer)
+	if l.BulkPerPeer == 0 {
+		l.BulkPerPeer = 4
+	}
+	set(&l.Bulk, 256)
 	if l.MemoryPerPeer <= 0 {
 		l.MemoryPerPeer = 256 << 20
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // stackOptions says what a connection is made of.
-func stackOptions(security []string, limits Limits) ([]libp2p.Option, error) {
+func stackOptions(security []string, limits Limits, bulk *plane) ([]libp2p.Option, error) {
 	if security == nil {
 		security = []string{"tls", "noise"}
 	}
@@ -27,7 +27,7 @@ func stackOptions(security []string, limits Limits) ([]libp2p.Option, error) {
 		) {
 			// Dialling from the port that is listened on lets two hosts that dial each other end with one TCP connection on
 			// which both are clients, and both dials fail. Only punching holes needs it.
-			return tcp.NewTCPTransport(&quickUpgrader{u, len(security) > 0 && security[0] == "tls"}, r, shared,
+			return tcp.NewTCPTransport(&quickUpgrader{u, len(security) > 0 && security[0] == "tls", bulk}, r, shared,
 				tcp.DisableReuseport())
 		}),
 		libp2p.Transport(libp2pquic.NewTransport),

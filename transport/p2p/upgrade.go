@@ -35,7 +35,8 @@ import (
 // measure the round trip during the handshake, for the size of windows.
 type quickUpgrader struct {
 	transport.Upgrader
-	quick bool // TLS is this host's first choice
+	quick bool   // TLS is this host's first choice
+	bulk  *plane // takes the connections that are not libp2p's
 }
 
 // Upgrade implements libp2p's transport.Upgrader.
@@ -69,7 +70,7 @@ func (u *quickUpgrader) Upgrade(ctx context.Context, t transport.Transport, raw 
 
 // UpgradeGatedMaListener implements libp2p's transport.Upgrader.
 func (u *quickUpgrader) UpgradeGatedMaListener(t transport.Transport, l transport.GatedMaListener) transport.Listener {
-	return u.Upgrader.UpgradeGatedMaListener(t, timedListener{l})
+	return u.Upgrader.UpgradeGatedMaListener(t, timedListener{u.bulk.sort(l)})
 }
 
 type timedListener struct{ transport.GatedMaListener }

@@ -43,18 +43,32 @@ func Run(t *testing.T, network func(t *testing.T) Factory) {
 
 // Run runs the suite. network is called once for each test.
 func (u Suite) Run(t *testing.T, network func(t *testing.T) Factory) {
-	if u.Streams == 0 {
-		u.Streams = 256
-	}
-	for _, test := range []struct {
-		name string
-		run  func(*world)
-	}{
-		{"Echo", testEcho},
+	u.run(t, network, append(streamTests(), []test{
 		{"Info", testInfo},
 		{"WrongIDIsRefused", testWrongID},
 		{"DialErrors", testDialErrors},
 		{"DialKnownAddress", testDialKnown},
+		{"NotifyInOrder", testNotify},
+		{"ConcurrentDials", testConcurrentDials},
+		{"SimultaneousDial", testSimultaneous},
+		{"ManyHosts", testManyHosts},
+	}...))
+}
+
+// RunStreams runs those tests of the suite that are about streams, for a network that makes them in another way than its
+// connections.
+func (u Suite) RunStreams(t *testing.T, network func(t *testing.T) Factory) {
+	u.run(t, network, streamTests())
+}
+
+type test struct {
+	name string
+	run  func(*world)
+}
+
+func streamTests() []test {
+	return []test{
+		{"Echo", testEcho},
 		{"BigTransfersBothWays", testBig},
 		{"SlowReaderBoundsWriter", testSlowReader},
 		{"SlowStreamDoesNotStopOthers", testSlowStream},
@@ -67,16 +81,19 @@ func (u Suite) Run(t *testing.T, network func(t *testing.T) Factory) {
 		{"DeadlineWakesPendingRead", testDeadlinePending},
 		{"ProtocolOrder", testProtocolOrder},
 		{"ProtocolRefused", testRefused},
-		{"NotifyInOrder", testNotify},
-		{"ConcurrentDials", testConcurrentDials},
-		{"SimultaneousDial", testSimultaneous},
 		{"PeerVanishes", testVanish},
 		{"CloseUnblocks", testCloseUnblocks},
 		{"UseAfterClose", testAfterClose},
 		{"ConnClose", testConnClose},
 		{"StreamsAreFreed", testFreed},
-		{"ManyHosts", testManyHosts},
-	} {
+	}
+}
+
+func (u Suite) run(t *testing.T, network func(t *testing.T) Factory, tests []test) {
+	if u.Streams == 0 {
+		u.Streams = 256
+	}
+	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			w := &world{T: t, suite: u, make: network(t)}
 			defer w.end()
