@@ -180,6 +180,8 @@ type Ready struct {
 	// Manifests are roots whose leaves a peer wants to talk about, Walks parts of graphs that a peer asked for.
 	Manifests []ManifestLoad
 	Walks     []WalkLoad
+	// WalksEnded are sessions that have had the answer to their walk, or wait for it no longer.
+	WalksEnded []SessionID
 	// Discards are blocks that were kept in case they would be wanted, and were not.
 	Discards []dray.Block
 	// Sync asks for one sync of the store, and [Engine.Synced] after it.
@@ -244,7 +246,7 @@ type Drop struct {
 // Empty reports whether there is nothing to do but wait.
 func (r *Ready) Empty() bool {
 	return len(r.Sends)+len(r.Blocks)+len(r.Loads)+len(r.Stores)+len(r.Delivers)+len(r.Finds)+len(r.Dials)+
-		len(r.Drops)+len(r.Sessions)+len(r.Manifests)+len(r.Walks)+len(r.Discards) == 0 && !r.Sync
+		len(r.Drops)+len(r.Sessions)+len(r.Manifests)+len(r.Walks)+len(r.WalksEnded)+len(r.Discards) == 0 && !r.Sync
 }
 
 func (r *Ready) reset() {
@@ -255,6 +257,7 @@ func (r *Ready) reset() {
 	r.Delivers, r.Finds, r.Dials, r.Drops = r.Delivers[:0], r.Finds[:0], r.Dials[:0], r.Drops[:0]
 	r.Sessions, r.Wake = r.Sessions[:0], 0
 	clear(r.Discards)
+	r.WalksEnded = r.WalksEnded[:0]
 	r.Manifests, r.Walks, r.Discards, r.Sync = r.Manifests[:0], r.Walks[:0], r.Discards[:0], false
 }
 

@@ -77,7 +77,8 @@ type walked struct {
 	loading bool
 	last    bool
 	status  wire.WalkStatus
-	waits   bool // for the manifest, to push leaves
+	waits   bool                 // for the manifest, to push leaves
+	heads   map[cid.Cid]struct{} // leaves among the blocks
 	pushed  wire.Bits
 	leaves  uint32
 }
@@ -99,6 +100,12 @@ func (e *Engine) beginWalk(s *session, p *peer) {
 // walking reports whether the session waits for an answer to its walk, and asks nobody meanwhile.
 func (s *session) walking() bool { return s.walk.p != nil }
 
+// Walking reports whether a session waits for the answer to its walk.
+func (e *Engine) Walking(id SessionID) bool {
+	s := e.sessions[id]
+	return s != nil && s.walking()
+}
+
 // endWalk goes on without waiting for more of the answer.
 func (e *Engine) endWalk(s *session) {
 	w := &s.walk
@@ -110,6 +117,9 @@ func (e *Engine) endWalk(s *session) {
 		p.walks = slices.Delete(p.walks, i, i+1)
 	}
 	w.p = nil
+	if !s.ended() {
+		e.ready.WalksEnded = append(e.ready.WalksEnded, s.id)
+	}
 	e.dirtySession(s)
 }
 
@@ -364,11 +374,19 @@ func (e *Engine) receiveWalk(p *peer, x *wire.Walk) {
 	e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: a.w, First: true})
 }
 
-// WalkLoaded answers a [WalkLoad] with the next blocks, which are the engine's until they come back in [Ready.Sends]. Last
-// says that there are no more, and status how the walk ended.
-func (e *Engine) WalkLoaded(now time.Duration, id dray.PeerID, walkID uint32, blocks []wire.Block, last bool,
-	status wire.WalkStatus,
-) {
+// WalkPart is the next part of the answer to a walk. Blocks are the engine's until they come back in [Ready.Sends].
+type WalkPart struct {
+	// Blocks are the next, parents before children.
+	Blocks []wire.Block
+	// Heads are the leaves among them, which need not be pushed after the walk.
+	Heads []cid.Cid
+	// Last says that there are no more, and Status then how the walk ended.
+	Last   bool
+	Status wire.WalkStatus
+}
+
+// WalkLoaded answers a [WalkLoad].
+func (e *Engine) WalkLoaded(now time.Duration, id dray.PeerID, walkID uint32, part WalkPart) {
 	e.now = now
 	p := e.peers[id]
 	if p == nil {
@@ -376,8 +394,14 @@ func (e *Engine) WalkLoaded(now time.Duration, id dray.PeerID, walkID uint32, bl
 	}
 	for _, a := range p.answers {
 		if a.w.ID == walkID && a.loading {
-			a.loading, a.blocks, a.last, a.status = false, blocks, last, status
-			if last && a.status == wire.WalkAbsent {
+			a.loading, a.blocks, a.last, a.status = false, part.Blocks, part.Last, part.Status
+			for _, c := range part.Heads {
+				if a.heads == nil {
+					a.heads = make(map[cid.Cid]struct{})
+				}
+				a.heads[c] = struct{}{}
+			}
+			if a.last && a.status == wire.WalkAbsent {
 				a.waits = false
 			}
 			e.readyToPush(p, a)
@@ -414,7 +438,7 @@ func (e *Engine) pushWalks(mf *manifest) {
 
 // readyToPush chooses the leaves that follow a walk, when all before them is there.
 func (e *Engine) readyToPush(p *peer, a *walked) {
-	if !a.last || a.waits || a.w.Push == 0 || p.sated || a.w.Leaves || a.status == wire.WalkAbsent || a.pushed != nil {
+	if !a.last || a.waits || a.w.Push == 0 || p.sated || a.w.Leaves || a.status != wire.WalkWhole || a.pushed != nil {
 		return
 	}
 	mf := e.manifests[a.w.Root]
@@ -437,6 +461,9 @@ func (e *Engine) choosePush(p *peer, mf *manifest, a *walked) []int {
 	room := min(maxPushed, e.cfg.PeerWants-len(p.serve.wants))
 	take := func(i int) bool {
 		c := mf.m.Leaf(i)
+		if _, sent := a.heads[c]; sent {
+			return true
+		}
 		if k, _ := mf.m.Find(c); k != i || p.serve.wants[c] != nil {
 			return true
 		}

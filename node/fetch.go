@@ -107,12 +107,13 @@ func (n *Node) Fetch(ctx context.Context, cfg FetchConfig) (Progress, error) {
 
 // delivery is what the loop tells a fetch.
 type delivery struct {
-	cid   cid.Cid
-	block dray.Block // for skeleton blocks
-	peer  dray.PeerID
-	size  int64
-	short bool // a leaf that does not hold what its parent says
-	err   error
+	cid    cid.Cid
+	block  dray.Block // for skeleton blocks
+	peer   dray.PeerID
+	size   int64
+	walked bool // nothing was delivered: the walk has ended
+	short  bool // a leaf that does not hold what its parent says
+	err    error
 }
 
 // fetch is one call of Node.Fetch. It belongs to the calling goroutine, save for what is said to belong to the loop.
@@ -172,7 +173,7 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 		f.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
 			Peers: idsOf(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Order: cfg.Order, Root: cfg.Root, Walk: walk,
 		})
-		n.sinks[f.id] = &sink{take: f.take, end: func(error) {}}
+		n.sinks[f.id] = &sink{take: f.take, walked: func() { f.got <- delivery{walked: true} }, end: func(error) {}}
 	})
 	f.calls = n.call(cfg.Peers)
 	return f
@@ -287,7 +288,17 @@ func (f *fetch) advance(ctx context.Context) error {
 		f.n.ask(func() { f.rooted = f.n.engine.SetManifest(f.n.now(), f.id, man) })
 		f.refuted = !f.rooted
 	}
+	if !f.walk.Done() && f.walking() {
+		return nil // a leaf that is pushed is not to be wanted by CID
+	}
 	return f.wantLeaves(ctx)
+}
+
+// walking reports whether a peer was asked for the skeleton, and has not answered in full.
+func (f *fetch) walking() bool {
+	walking := false
+	f.n.ask(func() { walking = f.n.engine.Walking(f.id) })
+	return walking
 }
 
 func (f *fetch) offline(c cid.Cid) error {
@@ -501,6 +512,9 @@ func (f *fetch) refute(leaf cid.Cid) error {
 func (f *fetch) delivered(ctx context.Context, d delivery) error {
 	if d.err != nil {
 		return &dray.Error{Op: "get", CID: d.cid, Peer: d.peer, Err: d.err}
+	}
+	if d.walked {
+		return nil // advance looks again
 	}
 	if d.peer != "" {
 		s := f.sources[d.peer]

@@ -84,6 +84,11 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 	for _, w := range r.Walks {
 		n.goOn(w)
 	}
+	for _, id := range r.WalksEnded {
+		if s := n.sinks[id]; s != nil && s.walked != nil {
+			s.walked()
+		}
+	}
 	if r.Sync {
 		n.queue = append(n.queue, job{sync: true})
 	}

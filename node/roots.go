@@ -69,7 +69,7 @@ type walker struct {
 	seen  map[cid.Cid]struct{}
 	depth map[cid.Cid]uint32
 	queue []cid.Cid // of the skeleton, to be read
-	heads int       // entries whose header leaves were looked at
+	heads int       // entries whose header leaves were looked at, after all nodes were read
 	size  uint64
 	part  bool
 	any   bool
@@ -92,25 +92,28 @@ func newWalker(n *Node, w wire.Walk) *walker {
 
 // walk goes on with a peer's walk.
 func (n *Node) walk(l exchange.WalkLoad, k *walker) {
-	blocks, last := k.next()
-	status := wire.WalkWhole
+	part := k.next()
 	switch {
 	case !k.any:
-		status = wire.WalkAbsent
+		part.Status = wire.WalkAbsent
 	case k.part:
-		status = wire.WalkPart
+		part.Status = wire.WalkPart
 	}
 	n.do(func() {
-		if last {
+		if part.Last {
 			delete(n.walkers, walkKey{l.Peer, l.Walk.ID})
 		}
-		n.engine.WalkLoaded(n.now(), l.Peer, l.Walk.ID, blocks, last, status)
+		n.engine.WalkLoaded(n.now(), l.Peer, l.Walk.ID, part)
 	})
 }
 
 // goOn has a worker go on with a peer's walk. Called on the loop.
 func (n *Node) goOn(l exchange.WalkLoad) {
 	key := walkKey{l.Peer, l.Walk.ID}
+	if l.Walk.Stop {
+		delete(n.walkers, key)
+		return
+	}
 	if l.Walk.Stop {
 		delete(n.walkers, key)
 		return
@@ -142,12 +145,13 @@ func (n *Node) sync() {
 }
 
 // next returns the next blocks, parents before children.
-func (k *walker) next() (out []wire.Block, last bool) {
+func (k *walker) next() (out exchange.WalkPart) {
 	size := 0
 	for size < walkChunk {
 		c, ok := k.need()
 		if !ok {
-			return out, true
+			out.Last = true
+			return out
 		}
 		if _, twice := k.seen[c]; twice {
 			continue
@@ -161,16 +165,20 @@ func (k *walker) next() (out []wire.Block, last bool) {
 		k.size += uint64(b.Size())
 		if k.size > k.w.Bytes {
 			k.part = true
-			return out, true
+			out.Last = true
+			return out
 		}
 		k.any = true
 		size += b.Size()
-		out = append(out, wire.Block{Prefix: c.Prefix(), Data: b.Data()})
+		out.Blocks = append(out.Blocks, wire.Block{Prefix: c.Prefix(), Data: b.Data()})
+		if k.heads > 0 {
+			out.Heads = append(out.Heads, c)
+		}
 		if err := k.feed(b); err != nil {
 			k.part = true
 		}
 	}
-	return out, false
+	return out
 }
 
 // need returns the next block to read.

@@ -137,8 +137,9 @@ func (n *Node) leave(key waitKey, w *waiter) {
 // sink takes a session's deliveries in one place, for callers that want thousands of blocks. Take is called on the loop
 // and must not wait; the block's bytes are only lent unless take returns true.
 type sink struct {
-	take func(exchange.Deliver) (keeps bool)
-	end  func(error)
+	take   func(exchange.Deliver) (keeps bool)
+	walked func() // the session's walk has ended; may be nil
+	end    func(error)
 }
 
 // deliver answers those who wait for a block in one session.

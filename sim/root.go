@@ -73,11 +73,11 @@ func (h *Host) loadWalk(l exchange.WalkLoad) {
 	h.during(manifestTime, func() {
 		r := h.w.roots[l.Walk.Root]
 		if r == nil || !h.has.has(r.ref) {
-			h.e.WalkLoaded(h.w.now, l.Peer, l.Walk.ID, nil, true, wire.WalkAbsent)
+			h.e.WalkLoaded(h.w.now, l.Peer, l.Walk.ID, exchange.WalkPart{Last: true, Status: wire.WalkAbsent})
 		} else {
 			b := h.w.content.blocks[r.ref]
 			blocks := []wire.Block{{Prefix: b.CID().Prefix(), Data: b.Data()}}
-			h.e.WalkLoaded(h.w.now, l.Peer, l.Walk.ID, blocks, true, wire.WalkWhole)
+			h.e.WalkLoaded(h.w.now, l.Peer, l.Walk.ID, exchange.WalkPart{Blocks: blocks, Last: true})
 		}
 		h.kick()
 	})
