@@ -91,7 +91,8 @@ func NewTPTable(rules []TPRule) (*TPTable, error) {
 }
 
 // Slice returns how the tensor called name, of the given shape, is to be cut for this rank by the first rule of the
-// table that matches; without slices the rank needs all of it. Vectors that no rule matches are replicated. It
+// table that matches; without slices the rank needs all of it. Vectors, and tensors without elements, that no rule
+// matches are replicated. It
 // returns [ErrNoRule] for a matrix that no rule matches and [ErrUneven] when the axis does not divide, both naming
 // the tensor.
 func (tp TP) Slice(name string, shape []int64, table *TPTable) ([]Slice, error) {
@@ -105,7 +106,7 @@ func (tp TP) Slice(name string, shape []int64, table *TPTable) ([]Slice, error) 
 	rule, param := table.find(name)
 	if rule == nil {
 		long := slices.DeleteFunc(slices.Clone(shape), func(n int64) bool { return n == 1 })
-		if len(long) > 1 && tp.World > 1 {
+		if len(long) > 1 && !slices.Contains(shape, 0) && tp.World > 1 {
 			return fail(ErrNoRule, "say along which axis, or that it is replicated")
 		}
 		return nil, nil

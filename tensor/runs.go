@@ -145,6 +145,26 @@ func (r Runs) Bytes() int64 {
 	return size
 }
 
+// Hull returns the range from the first byte selected to the last; it is empty when none is.
+func (r Runs) Hull() Range {
+	switch {
+	case r.Bytes() == 0:
+		return Range{r.begin, r.begin}
+	case r.whole >= 0:
+		return Range{r.begin, r.begin + r.whole}
+	}
+	var first, end int64 // in elements
+	for a, spans := range r.spans {
+		first += spans[0].Begin * r.stride[a]
+		last := spans[len(spans)-1].End
+		if a < len(r.spans)-1 {
+			last--
+		}
+		end += last * r.stride[a]
+	}
+	return Range{r.offset(first), r.offset(end)}
+}
+
 // All yields the ranges of the file in ascending order, none of them empty and no two touching.
 func (r Runs) All() iter.Seq[Range] {
 	return func(yield func(Range) bool) {

@@ -131,6 +131,9 @@ func checkWithin(t *testing.T, x *Tensor, r Runs, rng *rand.Rand) {
 			all = append(all, b)
 		}
 	}
+	if h := r.Hull(); len(all) == 0 && h.Len() != 0 || len(all) > 0 && h != (Range{all[0], all[len(all)-1] + 1}) {
+		t.Fatalf("%v: hull %v of %d bytes", x, h, len(all))
+	}
 	from := max(x.Begin-3+rng.Int64N(x.Bytes()+6), 0)
 	window := Range{from, from + rng.Int64N(x.Bytes()+6)}
 	first, _ := slices.BinarySearch(all, window.Begin)
