@@ -133,7 +133,7 @@ func (r *errand) read(ctx context.Context, w *unixfs.Walk) (*Catalog, error) {
 	for i := range entries {
 		if e := &entries[i]; e.Kind == unixfs.File {
 			list = append(list, listed{
-				path: e.Path, size: e.Size, cid: e.CID, entry: i,
+				path: e.Path, name: path.Base(e.Path), size: e.Size, cid: e.CID, entry: i,
 				open: func() (io.ReaderAt, func() error, error) {
 					return r.open(ctx, w, e), func() error { return nil }, nil
 				},
@@ -161,7 +161,7 @@ func LocalTensors(name string) (*Catalog, error) {
 	}
 	var list []listed
 	add := func(file, at string, size int64) {
-		list = append(list, listed{path: at, size: size, open: func() (io.ReaderAt, func() error, error) {
+		list = append(list, listed{path: at, name: filepath.Base(file), size: size, open: func() (io.ReaderAt, func() error, error) {
 			f, err := os.Open(file)
 			if err != nil {
 				return nil, nil, err
@@ -194,6 +194,7 @@ func LocalTensors(name string) (*Catalog, error) {
 // listed is a file that may be a tensor file.
 type listed struct {
 	path  string
+	name  string // what it is called, if anything
 	size  int64
 	cid   cid.Cid
 	entry int
@@ -233,6 +234,10 @@ func (l *listed) header() (f *tensor.File, err error) {
 			n, _, err := tensor.HeaderNeed(prefix, l.size)
 			if errors.Is(err, tensor.ErrScattered) {
 				f, err = tensor.ReadAs(tensor.NPZ, r, l.size)
+				return err
+			}
+			if promised := tensor.FormatOf(l.name); promised != "" && errors.Is(err, tensor.ErrNotTensors) {
+				f, err = tensor.ReadAs(promised, r, l.size) // which says what is wrong
 				return err
 			}
 			if err != nil {

@@ -67,8 +67,9 @@ func (n *Node) FetchPart(ctx context.Context, cfg PartConfig) (Progress, error) 
 		sources: make(map[dray.PeerID]*Source),
 	}
 	f.progress.Root = cfg.Root
+	n.ask(func() { f.dups = n.engine.Totals().DuplicateBytes })
 	err := f.fetch(ctx)
-	f.report()
+	f.show()
 	return f.progress, err
 }
 
@@ -78,7 +79,7 @@ type partFetch struct {
 	n     *Node
 	cfg   PartConfig
 	store dray.FileStore
-	id    exchange.SessionID
+	id    exchange.SessionID // 0 when there is none
 	calls *calls
 	got   chan delivery // room for every want that may be out
 
@@ -121,7 +122,11 @@ type cutter struct {
 func (f *partFetch) fetch(ctx context.Context) error {
 	r := f.n.newErrand(f.cfg.Root, f.cfg.Peers, f.cfg.Only, f.cfg.Class)
 	r.sources, f.brought = f.sources, r.brought
-	defer r.close()
+	f.id, f.calls = r.id, r.calls // until the selection is made
+	defer func() {
+		f.count()
+		r.close()
+	}()
 	w := unixfs.NewWalk(f.cfg.Root, unixfs.WalkConfig{})
 	for {
 		c, err := r.catalog(ctx, w)
@@ -210,7 +215,6 @@ func (f *partFetch) grow(ctx context.Context) error {
 func (f *partFetch) open() {
 	n := f.n
 	n.ask(func() {
-		f.dups = n.engine.Totals().DuplicateBytes
 		f.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
 			Peers: idsOf(f.cfg.Peers), Only: f.cfg.Only, Class: f.cfg.Class, Order: f.cfg.Choice,
 		})
@@ -220,6 +224,7 @@ func (f *partFetch) open() {
 }
 
 func (f *partFetch) close() {
+	f.count()
 	f.calls.close()
 	f.n.ask(func() {
 		delete(f.n.sinks, f.id)
@@ -228,6 +233,7 @@ func (f *partFetch) close() {
 			f.n.uncut(c, w.cut)
 		}
 	})
+	f.id = 0
 }
 
 // take runs on the loop.
@@ -512,6 +518,19 @@ func (f *partFetch) finish(ctx context.Context) error {
 
 // report brings the progress up to date and shows it.
 func (f *partFetch) report() {
+	f.count()
+	f.show()
+}
+
+func (f *partFetch) show() {
+	f.progress.Elapsed = time.Since(f.start)
+	if f.cfg.Progress != nil {
+		f.cfg.Progress(f.progress)
+	}
+}
+
+// count brings the progress up to date.
+func (f *partFetch) count() {
 	p := &f.progress
 	now := time.Now()
 	if f.lastAt.IsZero() {
@@ -526,12 +545,11 @@ func (f *partFetch) report() {
 		}
 		f.lastAt, f.lastDone = now, p.Done-p.Reused
 	}
-	p.Elapsed = now.Sub(f.start)
 	p.Fetched = 0
 	p.Sources = p.Sources[:0:0]
 	f.n.ask(func() {
-		if f.id != 0 {
-			p.Duplicates = f.n.engine.Totals().DuplicateBytes - f.dups
+		p.Duplicates = f.n.engine.Totals().DuplicateBytes - f.dups
+		if f.id != 0 { // else as it was when the session ended
 			p.Waiting = f.n.engine.Waits(f.id)
 		}
 		for _, s := range f.sources {
@@ -545,12 +563,7 @@ func (f *partFetch) report() {
 		p.Fetched += s.Bytes
 	}
 	sortSources(p.Sources)
-	if f.calls != nil {
-		p.Unreached = f.calls.unreached()
-	}
-	if f.cfg.Progress != nil {
-		f.cfg.Progress(*p)
-	}
+	p.Unreached = f.calls.unreached()
 }
 
 // uncut forgets a cutter. Called on the loop.

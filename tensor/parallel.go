@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -296,6 +297,9 @@ var architectures = map[string][]TPRule{
 func TPRules(architecture string) []TPRule {
 	return slices.Concat(architectures[architecture], linear)
 }
+
+// Architectures returns the names that [TPRules] knows, sorted.
+func Architectures() []string { return slices.Sorted(maps.Keys(architectures)) }
 
 // ParseTPRule reads a rule as users write it: "PATTERN=AXIS" for names and the axis that they are split along,
 // "PATTERN=AXIS:4,1,1" with the parts that are fused along it, or "PATTERN=replicated".

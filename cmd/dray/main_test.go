@@ -43,13 +43,16 @@ func TestMain(m *testing.M) {
 //	last FILE KEY OP NUMBER     compare a number in the last line of a file, which is JSON; OP is <, = or >
 //	setlast VAR FILE KEY        set $VAR to a string in the last line of a file, which is JSON
 //	garble FILE OFFSET          change one byte and keep the file's times
+//	checkpoint FILE… FIRST-LAST write safetensors files that hold such layers of a model between them, random
+//	                            but the same each time; with several, an index lies beside them
+//	tensors FILE COUNT SOURCE…  expect a safetensors file with so many tensors, each as it is in one of the sources
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": cmdExit, "random": cmdRandom, "model": cmdModel, "serve": cmdStartServe, "halt": cmdHalt,
 			"proxy": cmdProxy, "start": cmdStart, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded, "last": cmdLast,
-			"setlast": cmdSetLast, "garble": cmdGarble,
+			"setlast": cmdSetLast, "garble": cmdGarble, "checkpoint": cmdCheckpoint, "tensors": cmdSameTensors,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DRAY_HOME", filepath.Join(e.WorkDir, "home"))
