@@ -33,9 +33,13 @@ func (n *Node) newErrand(root cid.Cid, peers []transport.Peer, only bool, class 
 		n: n, root: root, got: make(chan exchange.Deliver, errandAhead), sources: make(map[dray.PeerID]*Source),
 		brought: make(map[cid.Cid]struct{}),
 	}
+	var walk exchange.WalkOptions
+	if _, err := n.store.Stat(n.ctx, root); err != nil {
+		walk.Bytes = walkBytes // the skeleton and the headers at once, from a peer that can
+	}
 	n.ask(func() {
 		r.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
-			Peers: idsOf(peers), Only: only, Class: max(class, exchange.High),
+			Peers: idsOf(peers), Only: only, Class: max(class, exchange.High), Root: root, Walk: walk,
 		})
 		n.sinks[r.id] = &sink{take: func(d exchange.Deliver) bool { r.got <- d; return true }, end: func(error) {}}
 	})

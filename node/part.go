@@ -212,12 +212,16 @@ func (f *partFetch) grow(ctx context.Context) error {
 	return nil
 }
 
+// open starts the session. With the manifest peers tell which leaves they have, and leaves are named by index; they are
+// wanted one by one all the same, because their order is the selection's.
 func (f *partFetch) open() {
 	n := f.n
+	f.plan.man.Index()
 	n.ask(func() {
 		f.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
-			Peers: idsOf(f.cfg.Peers), Only: f.cfg.Only, Class: f.cfg.Class, Order: f.cfg.Choice,
+			Peers: idsOf(f.cfg.Peers), Only: f.cfg.Only, Class: f.cfg.Class, Order: f.cfg.Choice, Root: f.cfg.Root,
 		})
+		n.engine.SetManifest(n.now(), f.id, f.plan.man) // if it is known with other leaves, they are named by CID
 		n.sinks[f.id] = &sink{take: f.take, end: func(error) {}}
 	})
 	f.calls = n.call(f.cfg.Peers)
