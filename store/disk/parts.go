@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"dray"
 
@@ -133,13 +134,40 @@ func (g *Growing) FillParts(b dray.Block) error {
 		if wanted[i].end > int64(len(content)) {
 			return fail(op, b.CID(), fmt.Errorf("%w: %d bytes of content, %d are needed", dray.ErrCorrupt, len(content), wanted[i].end))
 		}
-		for _, p := range wanted[i].list {
-			if err := writeAt(g.file.file, content[p.From:p.From+p.Size], p.To); err != nil {
-				return fail(op, b.CID(), err)
-			}
+		if err := writeParts(g.file.file, wanted[i].list, content); err != nil {
+			return fail(op, b.CID(), err)
 		}
 	}
 	g.placeParts(mh, wanted)
+	return nil
+}
+
+// gathering holds buffers for parts that follow one another in the file.
+var gathering = sync.Pool{New: func() any { return new([]byte) }}
+
+// writeParts writes parts of the content. Those that follow one another in the file are written at once: a slice along the
+// inner axis of a matrix is thousands of them.
+func writeParts(f File, list []dray.Part, content []byte) error {
+	buf := gathering.Get().(*[]byte)
+	defer gathering.Put(buf)
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && list[n].To == list[n-1].To+list[n-1].Size {
+			n++
+		}
+		piece := content[list[0].From : list[0].From+list[0].Size]
+		if n > 1 {
+			*buf = (*buf)[:0]
+			for _, p := range list[:n] {
+				*buf = append(*buf, content[p.From:p.From+p.Size]...)
+			}
+			piece = *buf
+		}
+		if err := writeAt(f, piece, list[0].To); err != nil {
+			return err
+		}
+		list = list[n:]
+	}
 	return nil
 }
 
