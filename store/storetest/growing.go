@@ -175,8 +175,14 @@ func testGrowRefusals(t *testing.T, g *growTest) {
 	f := g.grow(t, dray.Growth{Size: 100})
 	for _, parts := range [][]dray.Part{
 		{},
-		{{From: -1, Size: 5}}, {{Size: 0}}, {{Size: -1}}, {{Size: 5, To: -1}}, {{Size: 5, To: 96}}, {{Size: 5, To: 1 << 62}},
-		{{From: 1 << 62, Size: 5}}, {{Size: dray.MaxBlockSize + 1}},
+		{{From: -1, Size: 5}},
+		{{Size: 0}},
+		{{Size: -1}},
+		{{Size: 5, To: -1}},
+		{{Size: 5, To: 96}},
+		{{Size: 5, To: 1 << 62}},
+		{{From: 1 << 62, Size: 5}},
+		{{Size: dray.MaxBlockSize + 1}},
 		{{Size: 5}, {Size: 101}},
 	} {
 		if _, err := f.ExpectParts(a.CID(), parts); err == nil {
