@@ -201,14 +201,20 @@ func partBudget(t *testing.T, c *Catalog, s Selection) (strict, issue int64) {
 }
 
 type partLayout struct {
-	name    string
-	profile unixfs.Profile
+	name string
+	add  AddConfig
 }
 
 func partLayouts() []partLayout {
 	odd := unixfs.Native()
 	odd.Name, odd.ChunkSize, odd.MaxLinks = "odd", 99_991, 5
-	return []partLayout{{"native", unixfs.Native()}, {"256 KiB dag-pb", unixfs.V0()}, {"odd", odd}}
+	return []partLayout{
+		{"tensors", AddConfig{Layout: LayoutTensors}},
+		{"plain", AddConfig{Layout: LayoutPlain}},
+		{"256 KiB dag-pb", AddConfig{Profile: unixfs.V0(), Layout: LayoutPlain}},
+		{"tensors of dag-pb", AddConfig{Profile: unixfs.V0(), Layout: LayoutTensors}},
+		{"odd", AddConfig{Profile: odd, Layout: LayoutPlain}},
+	}
 }
 
 func peerAt(n *Node) []transport.Peer { return []transport.Peer{{ID: n.Self(), Addrs: n.Addrs()}} }
@@ -233,7 +239,7 @@ func TestFetchPart(t *testing.T) {
 		mem := transport.NewMemory(transport.MemoryConfig{})
 		seed := testNode(t, mem.NewHost())
 		c := makeCheckpoint(t, filepath.Join(t.TempDir(), "model.safetensors"), smallModel())
-		added, err := seed.Add(t.Context(), c.path, AddConfig{Profile: l.profile})
+		added, err := seed.Add(t.Context(), c.path, l.add)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,12 +280,65 @@ func TestFetchPart(t *testing.T) {
 	}
 }
 
+// A tensor has a CID where the layout gives it a block of its own; the CID is that of a file with just its bytes.
+func TestTensors(t *testing.T) {
+	mem := transport.NewMemory(transport.MemoryConfig{})
+	for _, l := range partLayouts() {
+		t.Run(l.name, func(t *testing.T) {
+			seed, n := testNode(t, mem.NewHost()), testNode(t, mem.NewHost())
+			c := makeCheckpoint(t, filepath.Join(t.TempDir(), "model.safetensors"), smallModel())
+			added, err := seed.Add(t.Context(), c.path, l.add)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := TensorsConfig{Root: added.Root, Peers: peerAt(seed)}
+			catalog, err := n.Tensors(t.Context(), at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			came := n.Totals().Bytes
+			if most := int64(1<<20 + 100_000); came > most {
+				t.Errorf("listing took %d bytes, more than %d", came, most)
+			}
+			m, err := catalog.Pick()
+			if err != nil || !slices.Equal(m.Names(), c.file.Names()) {
+				t.Fatalf("%+v, %v", m, err)
+			}
+			named := 0
+			for i := range m.Tensors {
+				x := &m.Tensors[i]
+				if !x.CID.Defined() {
+					continue
+				}
+				if named++; named%7 != 1 {
+					continue
+				}
+				out := filepath.Join(t.TempDir(), "tensor")
+				if _, err := n.Fetch(t.Context(), FetchConfig{Root: x.CID, Path: out, Peers: peerAt(seed)}); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, c.data[x.Begin:x.End]) {
+					t.Errorf("%s: %v has %d bytes, %v", x.Name, x.CID, len(got), err)
+				}
+			}
+			if want := 27; l.add.Layout == LayoutTensors && named != want || l.add.Layout == LayoutPlain && named > 0 {
+				t.Errorf("%d tensors have CIDs, with bytes %d", named, want)
+			}
+			// What is here is listed without asking anybody.
+			before := n.Totals().Bytes
+			if _, err := n.Tensors(t.Context(), TensorsConfig{Root: added.Root}); err != nil || n.Totals().Bytes != before {
+				t.Errorf("listing again: %v, %d bytes", err, n.Totals().Bytes-before)
+			}
+		})
+	}
+}
+
 // Leaves that lie in the selection in one piece are served from the new file, the others are not kept.
 func TestFetchPartServes(t *testing.T) {
 	mem := transport.NewMemory(transport.MemoryConfig{})
 	seed, relay, n := testNode(t, mem.NewHost()), testNode(t, mem.NewHost()), testNode(t, mem.NewHost())
 	c := makeCheckpoint(t, filepath.Join(t.TempDir(), "model.safetensors"), smallModel())
-	added, err := seed.Add(t.Context(), c.path, AddConfig{Profile: unixfs.V0()})
+	added, err := seed.Add(t.Context(), c.path, AddConfig{Profile: unixfs.V0(), Layout: LayoutPlain})
 	if err != nil {
 		t.Fatal(err)
 	}
