@@ -76,7 +76,7 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 		i += k
 	}
 	for _, s := range r.Stores {
-		n.queue = append(n.queue, job{store: s.Block})
+		n.queue = append(n.queue, n.storing(s.Block))
 	}
 	for _, m := range r.Manifests {
 		n.queue = append(n.queue, job{root: m.Root})

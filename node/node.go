@@ -91,6 +91,7 @@ type Node struct {
 	head     int
 	waiters  map[waitKey][]*waiter
 	sinks    map[exchange.SessionID]*sink
+	cuts     map[cid.Cid][]*cutter
 	arrived  map[cid.Cid]*frame // the frame of each block that is being written
 	walkers  map[walkKey]*walker
 	settled  []dray.Block // written; their frames are done with once they are delivered
@@ -117,6 +118,7 @@ func New(cfg Config) (*Node, error) {
 		dialling: make(map[dray.PeerID]bool),
 		waiters:  make(map[waitKey][]*waiter),
 		sinks:    make(map[exchange.SessionID]*sink),
+		cuts:     make(map[cid.Cid][]*cutter),
 		arrived:  make(map[cid.Cid]*frame),
 		walkers:  make(map[walkKey]*walker),
 	}

@@ -99,6 +99,14 @@ func (s *cancelAfter) Grow(ctx context.Context, path string, size int64) (dray.G
 	return s.Store.(dray.FileStore).Grow(ctx, path, size)
 }
 
+func (s *cancelAfter) GrowAs(ctx context.Context, path string, as dray.Growth) (dray.Growing, error) {
+	return s.Store.(dray.FileStore).GrowAs(ctx, path, as)
+}
+
+func (s *cancelAfter) Grown(ctx context.Context, path, purpose string) bool {
+	return s.Store.(dray.FileStore).Grown(ctx, path, purpose)
+}
+
 func (s *cancelAfter) Reference(ctx context.Context, path string) (dray.Reference, error) {
 	return s.Store.(dray.FileStore).Reference(ctx, path)
 }

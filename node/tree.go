@@ -106,7 +106,7 @@ func (t *tree) enterOne(ctx context.Context, i int, e *unixfs.Entry) error {
 	if old := t.grown[path]; old != nil {
 		f.grow = old.grow
 	} else {
-		g, err := t.store.Grow(ctx, path, e.Size)
+		g, err := t.store.GrowAs(ctx, path, dray.Growth{Size: e.Size, Purpose: e.CID.String()})
 		if err != nil {
 			return err
 		}

@@ -19,6 +19,8 @@ type job struct {
 	root   cid.Cid
 	sync   bool
 	store  dray.Block
+	cuts   []*cutter // who wants parts of the block
+	keep   bool      // the block itself is to be stored
 }
 
 // work is a store worker.
@@ -38,7 +40,7 @@ func (n *Node) work() {
 			case j.sync:
 				n.sync()
 			default:
-				n.write(j.store)
+				n.write(j)
 			}
 		}
 	}
@@ -112,11 +114,25 @@ func withRoom(buf, data []byte) []byte {
 	return append(buf[:room], data...)
 }
 
-// write puts a block that came from a peer into the store.
-func (n *Node) write(b dray.Block) {
-	err := n.store.Put(context.WithoutCancel(n.ctx), b)
+// write puts a block that came from a peer into the store, or cuts it up for those who want parts only.
+func (n *Node) write(j job) {
+	b := j.store
+	for _, c := range j.cuts {
+		c.err, c.called = c.fill(b), true
+	}
+	var err error
+	if j.keep {
+		err = n.store.Put(context.WithoutCancel(n.ctx), b)
+	}
 	n.do(func() {
+		if err == nil && !j.keep && n.engine.Askers(b.CID()) > len(j.cuts) {
+			n.queue = append(n.queue, job{store: b, keep: true}) // somebody came who may want it whole
+			return
+		}
 		n.engine.Stored(n.now(), b, err)
+		if err == nil && !j.keep {
+			n.engine.Removed(n.now(), b.CID())
+		}
 		if err != nil {
 			n.cfg.Log.Error("cannot write a block", "cid", b.CID(), "err", err)
 		}

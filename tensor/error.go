@@ -23,6 +23,9 @@ var (
 	ErrUnaligned = errors.New("not on a byte or block boundary")
 	// ErrPacked means that a tensor is compressed inside its file, so that no range of the file is a slice of it.
 	ErrPacked = errors.New("compressed inside its file")
+	// ErrForeign means that a safetensors file cannot hold a tensor as it is: its type, order or compression exists only
+	// in the format that it is in.
+	ErrForeign = errors.New("not possible in a safetensors file")
 	// ErrBadPattern means that a pattern does not follow the grammar of [ParsePattern].
 	ErrBadPattern = errors.New("bad pattern")
 	// ErrNoRule means that no rule says along which axis a matrix is split for tensor parallelism.

@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,7 +92,8 @@ func NewTPTable(rules []TPRule) (*TPTable, error) {
 }
 
 // Slice returns how the tensor called name, of the given shape, is to be cut for this rank by the first rule of the
-// table that matches; without slices the rank needs all of it. Vectors that no rule matches are replicated. It
+// table that matches; without slices the rank needs all of it. Vectors, and tensors without elements, that no rule
+// matches are replicated. It
 // returns [ErrNoRule] for a matrix that no rule matches and [ErrUneven] when the axis does not divide, both naming
 // the tensor.
 func (tp TP) Slice(name string, shape []int64, table *TPTable) ([]Slice, error) {
@@ -105,7 +107,7 @@ func (tp TP) Slice(name string, shape []int64, table *TPTable) ([]Slice, error) 
 	rule, param := table.find(name)
 	if rule == nil {
 		long := slices.DeleteFunc(slices.Clone(shape), func(n int64) bool { return n == 1 })
-		if len(long) > 1 && tp.World > 1 {
+		if len(long) > 1 && !slices.Contains(shape, 0) && tp.World > 1 {
 			return fail(ErrNoRule, "say along which axis, or that it is replicated")
 		}
 		return nil, nil
@@ -295,6 +297,9 @@ var architectures = map[string][]TPRule{
 func TPRules(architecture string) []TPRule {
 	return slices.Concat(architectures[architecture], linear)
 }
+
+// Architectures returns the names that [TPRules] knows, sorted.
+func Architectures() []string { return slices.Sorted(maps.Keys(architectures)) }
 
 // ParseTPRule reads a rule as users write it: "PATTERN=AXIS" for names and the axis that they are split along,
 // "PATTERN=AXIS:4,1,1" with the parts that are fused along it, or "PATTERN=replicated".

@@ -145,6 +145,26 @@ func (r Runs) Bytes() int64 {
 	return size
 }
 
+// Hull returns the range from the first byte selected to the last; it is empty when none is.
+func (r Runs) Hull() Range {
+	switch {
+	case r.Bytes() == 0:
+		return Range{r.begin, r.begin}
+	case r.whole >= 0:
+		return Range{r.begin, r.begin + r.whole}
+	}
+	var first, end int64 // in elements
+	for a, spans := range r.spans {
+		first += spans[0].Begin * r.stride[a]
+		last := spans[len(spans)-1].End
+		if a < len(r.spans)-1 {
+			last--
+		}
+		end += last * r.stride[a]
+	}
+	return Range{r.offset(first), r.offset(end)}
+}
+
 // All yields the ranges of the file in ascending order, none of them empty and no two touching.
 func (r Runs) All() iter.Seq[Range] {
 	return func(yield func(Range) bool) {
@@ -165,44 +185,157 @@ func (r Runs) All() iter.Seq[Range] {
 			last = x
 			return done.End == done.Begin || yield(done)
 		}
-		if r.walk(emit) && last.End > last.Begin {
+		if r.walk(r.start(), emit) && last.End > last.Begin {
 			yield(last)
 		}
 	}
 }
 
-// walk calls emit for each run, merged along the innermost sliced axis only.
-func (r *Runs) walk(emit func(Range) bool) bool {
-	inner := len(r.spans) - 1
-	// at is the index along each outer axis, which the number of its span.
-	at, which := make([]int64, inner), make([]int, inner)
-	for a := range inner {
-		at[a] = r.spans[a][0].Begin
+// Within yields what the ranges of All have in common with a range x of the file, in ascending order, each with the place
+// of its first byte among the bytes selected. It goes straight to x, however many ranges come before, so that a leaf's
+// share of a selection can be told without listing the selection. Ranges that touch are not always made one.
+func (r Runs) Within(x Range) iter.Seq2[Range, int64] {
+	return func(yield func(Range, int64) bool) {
+		x.Begin = max(x.Begin, r.begin)
+		if x.End <= x.Begin || r.Bytes() == 0 {
+			return
+		}
+		if r.whole >= 0 {
+			if x.End = min(x.End, r.begin+r.whole); x.Begin < x.End {
+				yield(x, x.Begin-r.begin)
+			}
+			return
+		}
+		p, row, ok := r.seek(x.Begin)
+		if !ok {
+			return
+		}
+		pos := row * r.rowBytes()
+		r.walk(p, func(run Range) bool {
+			if run.Begin >= x.End {
+				return false
+			}
+			at := pos
+			pos += run.Len()
+			if run.End <= x.Begin {
+				return true
+			}
+			cut := Range{max(run.Begin, x.Begin), min(run.End, x.End)}
+			return yield(cut, at+cut.Begin-run.Begin)
+		})
 	}
+}
+
+// rowBytes returns the bytes selected for one place along the outer axes.
+func (r *Runs) rowBytes() int64 {
+	inner, n := len(r.spans)-1, int64(0)
+	for _, p := range r.spans[inner] {
+		n += p.End - p.Begin
+	}
+	return r.offset(n*r.stride[inner]) - r.begin
+}
+
+// seek returns the first place along the outer axes whose row ends after the byte at, and how many selected places come
+// before it. It reports false when there is none. At is not before the tensor.
+func (r *Runs) seek(at int64) (p runPlace, before int64, ok bool) {
+	p = r.start()
+	inner := len(r.spans) - 1
+	// The element that the byte belongs to, or an earlier one that shares its block or byte.
+	rest := (at - r.begin) * 8 / r.dtype.Bits * r.dtype.Elems
+	exact := true // the place is on the way to that element; else it is beyond it, and the first one there
+	for a := 0; a < inner; a++ {
+		spans, index := r.spans[a], int64(0)
+		if !exact {
+			before *= spanned(spans)
+			continue
+		}
+		n := rest / r.stride[a]
+		rest %= r.stride[a]
+		i := 0
+		for i < len(spans) && spans[i].End <= n {
+			index += spans[i].End - spans[i].Begin
+			i++
+		}
+		if i == len(spans) {
+			return r.after(p, a, before)
+		}
+		p.which[a], p.at[a] = i, max(n, spans[i].Begin)
+		before = before*spanned(spans) + index + p.at[a] - spans[i].Begin
+		exact = p.at[a] == n
+	}
+	if spans := r.spans[inner]; exact && spans[len(spans)-1].End*r.stride[inner] <= rest {
+		return r.after(p, inner, before)
+	}
+	return p, before, true
+}
+
+// after moves p, which is exact along the axes before a, to the next place along them: nothing is selected beyond it.
+func (r *Runs) after(p runPlace, a int, before int64) (runPlace, int64, bool) {
+	inner := len(r.spans) - 1
+	before++
+	for b := a; b < inner; b++ {
+		before *= spanned(r.spans[b])
+	}
+	for b := a; b < inner; b++ {
+		p.at[b], p.which[b] = r.spans[b][0].Begin, 0
+	}
+	return p, before, r.step(p, a-1)
+}
+
+func spanned(spans []Span) int64 {
+	n := int64(0)
+	for _, p := range spans {
+		n += p.End - p.Begin
+	}
+	return n
+}
+
+// runPlace is a place along the outer axes: the index along each, and the number of the span that it is in.
+type runPlace struct {
+	at    []int64
+	which []int
+}
+
+func (r *Runs) start() runPlace {
+	inner := len(r.spans) - 1
+	p := runPlace{make([]int64, inner), make([]int, inner)}
+	for a := range inner {
+		p.at[a] = r.spans[a][0].Begin
+	}
+	return p
+}
+
+// step moves p to the next selected place, counting axis a up. It reports false at the end.
+func (r *Runs) step(p runPlace, a int) bool {
+	for ; a >= 0; a-- {
+		if p.at[a]++; p.at[a] < r.spans[a][p.which[a]].End {
+			return true
+		}
+		if p.which[a]++; p.which[a] < len(r.spans[a]) {
+			p.at[a] = r.spans[a][p.which[a]].Begin
+			return true
+		}
+		p.which[a] = 0
+		p.at[a] = r.spans[a][0].Begin
+	}
+	return false
+}
+
+// walk calls emit for each run from a place on, merged along the innermost sliced axis only.
+func (r *Runs) walk(p runPlace, emit func(Range) bool) bool {
+	inner := len(r.spans) - 1
 	for {
 		row := int64(0)
 		for a := range inner {
-			row += at[a] * r.stride[a]
+			row += p.at[a] * r.stride[a]
 		}
-		for _, p := range r.spans[inner] {
-			x := Range{r.offset(row + p.Begin*r.stride[inner]), r.offset(row + p.End*r.stride[inner])}
+		for _, s := range r.spans[inner] {
+			x := Range{r.offset(row + s.Begin*r.stride[inner]), r.offset(row + s.End*r.stride[inner])}
 			if !emit(x) {
 				return false
 			}
 		}
-		a := inner - 1
-		for ; a >= 0; a-- {
-			if at[a]++; at[a] < r.spans[a][which[a]].End {
-				break
-			}
-			if which[a]++; which[a] < len(r.spans[a]) {
-				at[a] = r.spans[a][which[a]].Begin
-				break
-			}
-			which[a] = 0
-			at[a] = r.spans[a][0].Begin
-		}
-		if a < 0 {
+		if !r.step(p, inner-1) {
 			return true
 		}
 	}

@@ -115,9 +115,43 @@ func TestRunsAgainstElements(t *testing.T) {
 		if n, ok := x.DType.Bytes(must(elements(r.Shape()))); !ok || n != r.Bytes() {
 			t.Fatalf("%v %v: shape %v", x, sl, r.Shape())
 		}
+		checkWithin(t, x, r, rng)
 	}
 	if refused < 50 || done < 1000 {
 		t.Errorf("%d refused, %d done: the test looks at too little", refused, done)
+	}
+}
+
+// checkWithin compares Within with All, for a window anywhere around the tensor.
+func checkWithin(t *testing.T, x *Tensor, r Runs, rng *rand.Rand) {
+	t.Helper()
+	var all []int64 // the selected bytes, in order
+	for p := range r.All() {
+		for b := p.Begin; b < p.End; b++ {
+			all = append(all, b)
+		}
+	}
+	if h := r.Hull(); len(all) == 0 && h.Len() != 0 || len(all) > 0 && h != (Range{all[0], all[len(all)-1] + 1}) {
+		t.Fatalf("%v: hull %v of %d bytes", x, h, len(all))
+	}
+	from := max(x.Begin-3+rng.Int64N(x.Bytes()+6), 0)
+	window := Range{from, from + rng.Int64N(x.Bytes()+6)}
+	first, _ := slices.BinarySearch(all, window.Begin)
+	end, _ := slices.BinarySearch(all, window.End)
+	next := int64(first)
+	for p, pos := range r.Within(window) {
+		if pos != next || p.End <= p.Begin || pos+p.Len() > int64(end) {
+			t.Fatalf("%v within %v: range %v at %d, want %d up to %d", x, window, p, pos, next, end)
+		}
+		for b := p.Begin; b < p.End; b++ {
+			if all[next] != b {
+				t.Fatalf("%v within %v: byte %d at %d, want %d", x, window, b, next, all[next])
+			}
+			next++
+		}
+	}
+	if next != int64(end) && first < end {
+		t.Fatalf("%v within %v: %d bytes, want %d", x, window, next-int64(first), end-first)
 	}
 }
 

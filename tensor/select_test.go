@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -251,5 +252,21 @@ func TestCompareNatural(t *testing.T) {
 	}
 	if CompareNatural("layer.9.w", "layer.10.a") >= 0 || CompareNatural("a2", "a10") >= 0 {
 		t.Error("numbers by value")
+	}
+}
+
+// What a safetensors file cannot hold is refused by name, and not written wrong.
+func TestSubsetForeign(t *testing.T) {
+	f32 := typed(t, "F32")
+	for _, x := range []*Tensor{
+		{Name: "quantised", DType: typed(t, "Q4_0"), Shape: []int64{32}, End: 18},
+		{Name: "packed", DType: f32, Shape: []int64{100}, End: 7, Packed: true},
+		{Name: "columns", DType: f32, Shape: []int64{2, 2}, End: 16, Fortran: true},
+		{Name: "odd", DType: DType{Name: "X9"}, Shape: []int64{2}, End: 16},
+	} {
+		_, err := NewSubset([]Piece{{Tensor: x}}, nil)
+		if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), strconv.Quote(x.Name)) {
+			t.Errorf("%s: %v", x.Name, err)
+		}
 	}
 }

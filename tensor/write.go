@@ -48,7 +48,7 @@ func AppendHeader(dst []byte, entries []Entry, metadata map[string]string) (head
 		size, sized := e.DType.Bytes(n)
 		switch {
 		case safetensorsTypes[e.DType.Name] != e.DType || !e.DType.Known():
-			return nil, 0, refuse(e, "safetensors has no type %s", e.DType)
+			return nil, 0, foreign(e, "safetensors has no type %s", e.DType)
 		case !fits || !sized || size > 1<<62-data:
 			return nil, 0, refuse(e, "shape %v of %s has no size in bytes", e.Shape, e.DType)
 		case e.Name == metadataKey || !utf8.ValidString(e.Name) || len(e.Name) > MaxName:
@@ -91,7 +91,12 @@ func AppendHeader(dst []byte, entries []Entry, metadata map[string]string) (head
 }
 
 func refuse(e Entry, reason string, args ...any) error {
-	return border("write tensor header", fmt.Errorf("tensor %s: %s", quoteShort(e.Name), fmt.Sprintf(reason, args...)))
+	return border("write tensor header", fmt.Errorf("tensor %s: %w", quoteShort(e.Name), fmt.Errorf(reason, args...)))
+}
+
+// foreign is refuse for what only another format can hold.
+func foreign(e Entry, reason string, args ...any) error {
+	return refuse(e, "%w: "+reason, append([]any{ErrForeign}, args...)...)
 }
 
 // appendJSON appends s as a JSON string, escaping no more than JSON demands.
@@ -143,8 +148,8 @@ type Subset struct {
 
 // NewSubset plans a safetensors file that holds the pieces. They keep their order if that leaves every tensor on a
 // multiple of its element size, which loaders that map the file rely on; otherwise wider types come first, as the
-// reference implementation writes them. It fails for tensors that are compressed, stored in Fortran order, or of a
-// type that safetensors does not have, and for slices that [Tensor.Runs] refuses.
+// reference implementation writes them. It fails with [ErrForeign] for tensors that are compressed, stored in Fortran
+// order, or of a type that safetensors does not have, and for slices that [Tensor.Runs] refuses.
 func NewSubset(pieces []Piece, metadata map[string]string) (*Subset, error) {
 	parts := make([]Part, len(pieces))
 	entries := make([]Entry, len(pieces))
@@ -159,8 +164,11 @@ func NewSubset(pieces []Piece, metadata map[string]string) (*Subset, error) {
 		}
 		entries[i] = Entry{Name: name, DType: p.Tensor.DType, Shape: runs.Shape()}
 		parts[i] = Part{Piece: i, Runs: runs}
-		if p.Tensor.Fortran && len(p.Tensor.Shape) > 1 {
-			return nil, refuse(entries[i], "it is stored in Fortran order, which safetensors does not have")
+		switch {
+		case p.Tensor.Fortran && len(p.Tensor.Shape) > 1:
+			return nil, foreign(entries[i], "it is stored in Fortran order, which safetensors does not have")
+		case p.Tensor.Packed:
+			return nil, foreign(entries[i], "it is compressed inside its file, and safetensors compresses nothing")
 		}
 	}
 	if !aligned(parts, entries) {

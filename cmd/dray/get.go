@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,11 +30,21 @@ written. What this host has is served to others at once.
 Interrupted by ^C or anything worse, the same command continues where it stopped. It refuses to overwrite what is
 different, unless --force is given. A root that is neither file nor directory is fetched whole and written as a CAR.
 
+With --tensors it gets part of a model: a safetensors file with just the tensors whose names match, out of one file or of all
+that a model is split into. A pattern matches whole names: * any characters, ? one, [0-7] a number from 0 to 7, [a-f] one
+character of a set, {a,b} either. --tp gets what one tensor-parallel rank needs of each matrix. --sparse keeps what was selected
+where it is in the original files, with holes for the rest. What is fetched is what was selected, the headers, and the rest of
+the blocks at the borders. ` + "`dray tensors`" + ` lists the names.
+
 With --json it prints lines of progress and then {"cid":…,"bytes":…,"seconds":…,"known_bytes":…,
 "sources":[{"peer":…,"protocol":…,"data_plane":…,"bytes":…}],"duplicate_bytes":…}, where known is what was here before.`,
 	Example: `  dray get dray1afyrei…
   dray get bafybei… -o model/ --from /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
-  dray get bafybei…/weights/part-1.bin --timeout 10m`,
+  dray get bafybei…/weights/part-1.bin --timeout 10m
+  dray get bafybei… --tensors 'model.layers.[0-7].*' --tensors 'model.embed_tokens.*' -o first.safetensors
+  dray get TICKET --tp 3/8
+  dray get TICKET --tp 0/2 --tp-axis '*.qkv_proj.*=0:4,1,1' --tp-axis '*.gate.*=replicated'
+  dray get bafybei…/model.gguf --tensors 'blk.0.*' --sparse`,
 	Args: arguments(1, 1, targetHelp),
 }
 
@@ -42,9 +53,12 @@ type getOptions struct {
 	output string
 	force  bool
 	order  string
+	part   partOptions
 }
 
-var orders = []string{"rarest", "inorder"}
+const orderLayers = "layers"
+
+var orders = []string{"rarest", "inorder", orderLayers}
 
 func newGet(e *env) *cobra.Command {
 	var o getOptions
@@ -53,7 +67,9 @@ func newGet(e *env) *cobra.Command {
 	planeFlag(e, c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "where to write it")
 	c.Flags().BoolVarP(&o.force, "force", "f", false, "overwrite what is there")
-	c.Flags().StringVar(&o.order, "order", "rarest", "what to ask for first: rarest (for many who get the same) or inorder")
+	c.Flags().StringVar(&o.order, "order", "", "what to ask for first: rarest (for many who get the same; the default for wholes), "+
+		"inorder (the default for tensors), or layers (embedding, layers by number, head)")
+	o.part.flags(c)
 	_ = c.RegisterFlagCompletionFunc("order", cobra.FixedCompletions(orders, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -67,6 +83,7 @@ type getRequest struct {
 	AutoName bool          `json:"auto_name,omitempty"`
 	Force    bool          `json:"force,omitempty"`
 	InOrder  bool          `json:"in_order,omitempty"`
+	Part     *partRequest  `json:"part,omitempty"`
 	Timeout  time.Duration `json:"timeout,omitempty"`
 }
 
@@ -121,16 +138,27 @@ func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.order != "rarest" && o.order != "inorder" {
-		return usagef("there is no order %q%s", o.order, suggest(o.order, orders, "there are rarest and inorder"))
+	if o.order != "" && !slices.Contains(orders, o.order) {
+		return usagef("there is no order %q%s", o.order, suggest(o.order, orders, "there are rarest, inorder and layers"))
+	}
+	part, err := o.part.request(o.order)
+	if err != nil {
+		return err
+	}
+	auto := o.output == "" && t.name == ""
+	if part != nil {
+		if t.name == "" {
+			t.name = t.root.String()
+		}
+		t.name, auto = part.name(t.name), false
 	}
 	output, err := outputPath(o.output, t)
 	if err != nil {
 		return err
 	}
 	q := getRequest{
-		targetRequest: t.request(), Output: output, Force: o.force, InOrder: o.order == "inorder", Timeout: o.timeout,
-		AutoName: o.output == "" && t.name == "",
+		targetRequest: t.request(), Output: output, Force: o.force, Timeout: o.timeout, AutoName: auto, Part: part,
+		InOrder: o.order == "inorder" || part != nil && o.order != "rarest",
 	}
 	result, err := getShown(ctx, e, q)
 	if err != nil {
@@ -256,6 +284,9 @@ func getTarget(ctx context.Context, h *house, q getRequest, p pipes[getNote]) (g
 			return getOutcome{}, err
 		}
 		g.t = target{root: t.root, peers: t.peers}
+	}
+	if q.Part != nil {
+		return g.part(ctx, q.Part)
 	}
 	return g.run(ctx)
 }

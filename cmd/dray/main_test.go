@@ -37,19 +37,24 @@ func TestMain(m *testing.M) {
 //	halt NAME                   SIGTERM it, and expect exit code 0
 //	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client
 //	start NAME BYTES ARGS…      start `dray ARGS… --json` and wait until that many bytes are in place
+//	outlast NAME SECONDS        wait until a process begun with start has run for so long
 //	spawn NAME ARGS…            start `dray ARGS…`, wait for its first line and write that to NAME.first
 //	end NAME SIGNAL CODE        send it a signal and expect the exit code; -1 is death by the signal
 //	ended NAME CODE             wait for its end and expect the exit code
 //	last FILE KEY OP NUMBER     compare a number in the last line of a file, which is JSON; OP is <, = or >
 //	setlast VAR FILE KEY        set $VAR to a string in the last line of a file, which is JSON
 //	garble FILE OFFSET          change one byte and keep the file's times
+//	checkpoint FILE… FIRST-LAST write safetensors files that hold such layers of a model between them, random
+//	                            but the same each time; with several, an index lies beside them
+//	tensors FILE COUNT SOURCE…  expect a safetensors file with so many tensors, each as it is in one of the sources
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": cmdExit, "random": cmdRandom, "model": cmdModel, "serve": cmdStartServe, "halt": cmdHalt,
-			"proxy": cmdProxy, "start": cmdStart, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded, "last": cmdLast,
-			"setlast": cmdSetLast, "garble": cmdGarble,
+			"proxy": cmdProxy, "start": cmdStart, "outlast": cmdOutlast, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded,
+			"last": cmdLast,
+			"setlast": cmdSetLast, "garble": cmdGarble, "checkpoint": cmdCheckpoint, "tensors": cmdSameTensors,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DRAY_HOME", filepath.Join(e.WorkDir, "home"))
@@ -222,15 +227,29 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	enough, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
 	p := launch(ts, args[0], append(args[2:], "--json")...)
+	awaitNote(ts, args[0], p, func(n getNote) bool { return n.Done >= enough })
+}
+
+func cmdOutlast(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 2, "outlast NAME SECONDS")
+	seconds, err := strconv.ParseFloat(args[1], 64)
+	ts.Check(err)
+	p := processes(ts)[args[0]]
+	need(ts, neg, p != nil, "outlast NAME SECONDS, after start NAME")
+	awaitNote(ts, args[0], p, func(n getNote) bool { return n.Seconds >= seconds })
+}
+
+// awaitNote reads what a get prints until it is far enough.
+func awaitNote(ts *testscript.TestScript, name string, p *process, enough func(getNote) bool) {
 	for {
 		line, err := p.out.ReadBytes('\n')
 		if err != nil {
 			p.wait()
-			ts.Fatalf("%s ended early: %s", args[0], p.stderr.String())
+			ts.Fatalf("%s ended early: %s", name, p.stderr.String())
 		}
 		var n getNote
 		ts.Check(json.Unmarshal(line, &n))
-		if n.Event == "progress" && n.Done >= enough {
+		if n.Event == "progress" && enough(n) {
 			return
 		}
 	}

@@ -192,6 +192,9 @@ func (s *Store) flushTaken() (segments map[uint64]int64, err error) {
 			dirty[target{p.kind, p.id}] = true
 		}
 	}
+	for i := range s.committing.parts {
+		dirty[target{inFile, s.committing.parts[i].file}] = true
+	}
 	segments = make(map[uint64]int64)
 	for t := range dirty {
 		var f *openFile
@@ -273,6 +276,9 @@ func (s *Store) recordTaken(segments map[uint64]int64, synced []uint64) error {
 			leaves[p.id]++
 		}
 	})
+	if err == nil {
+		err = s.recordParts(e.batch)
+	}
 	for n, end := range segments {
 		e.synced(n, end)
 	}
@@ -327,6 +333,7 @@ func (s *Store) rewriteTaken() error {
 		p  place
 	}
 	var items []item
+	s.loseParts()
 	s.mu.Lock()
 	s.committing.each(func(mh string, p *place) {
 		if p.kind != inIndex {

@@ -31,6 +31,11 @@ func TestDisk(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) dray.Store { return openStore(t, tt.cfg) })
+			storetest.RunGrowing(t, func(t *testing.T, dir string) dray.FileStore {
+				cfg := tt.cfg
+				cfg.Dir = dir
+				return openStore(t, cfg).Files()
+			})
 		})
 	}
 }

@@ -1,5 +1,10 @@
 package disk
 
+import (
+	"slices"
+	"strings"
+)
+
 // shortHash is the multihash of nearly every leaf: two bytes that say sha2-256 or blake3, and 32 of digest.
 type shortHash [34]byte
 
@@ -9,7 +14,8 @@ type expectations struct {
 	short map[shortHash]int32 // the first spot of a leaf
 	long  map[string]int32    // the same for other hashes
 	spots []spot
-	free  int32 // first unused spot, or -1
+	parts map[string][]parts // of leaves that do not go there whole
+	free  int32              // first unused spot, or -1
 }
 
 // spot is one place that a leaf goes to.
@@ -21,11 +27,13 @@ type spot struct {
 }
 
 func newExpectations() *expectations {
-	return &expectations{short: make(map[shortHash]int32), long: make(map[string]int32), free: -1}
+	return &expectations{
+		short: make(map[shortHash]int32), long: make(map[string]int32), parts: make(map[string][]parts), free: -1,
+	}
 }
 
 // len returns the number of leaves expected.
-func (x *expectations) len() int { return len(x.short) + len(x.long) }
+func (x *expectations) len() int { return len(x.short) + len(x.long) + len(x.parts) }
 
 func (x *expectations) first(mh string) (int32, bool) {
 	if len(mh) == len(shortHash{}) {
@@ -87,6 +95,30 @@ func (x *expectations) remove(mh string, off int64) bool {
 		return true
 	}
 	return false
+}
+
+// addParts says that parts of the leaf mh go to the file as well.
+func (x *expectations) addParts(mh string, p parts) {
+	list := x.parts[mh]
+	if list == nil {
+		mh = strings.Clone(mh)
+	}
+	x.parts[mh] = append(list, p)
+}
+
+// removeParts forgets the parts of mh that begin at an offset, and reports whether there were such.
+func (x *expectations) removeParts(mh string, to int64) bool {
+	list := x.parts[mh]
+	i := slices.IndexFunc(list, func(p parts) bool { return p.to() == to })
+	switch {
+	case i < 0:
+		return false
+	case len(list) == 1:
+		delete(x.parts, mh)
+	default:
+		x.parts[mh] = slices.Delete(list, i, i+1)
+	}
+	return true
 }
 
 // set makes i the first spot of mh; -1 means that there is none.

@@ -35,8 +35,10 @@ type fileRecord struct {
 	// Identity is that of the file as it was when its leaves were hashed; while growing only its Ino and Size count.
 	Identity Identity `json:"identity"`
 	// Unsure means that the identity does not prove the content, so that leaves are hashed before they are served.
-	Unsure bool  `json:"unsure,omitempty"`
-	Leaves int64 `json:"leaves"`
+	Unsure bool `json:"unsure,omitempty"`
+	// Purpose is that of [dray.Growth].
+	Purpose string `json:"purpose,omitempty"`
+	Leaves  int64  `json:"leaves"`
 }
 
 // path returns where the file lies now.

@@ -20,6 +20,14 @@ func (s fileStore) Grow(ctx context.Context, path string, size int64) (dray.Grow
 	return g, nil
 }
 
+func (s fileStore) GrowAs(ctx context.Context, path string, as dray.Growth) (dray.Growing, error) {
+	g, err := s.Store.GrowAs(ctx, path, as)
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
 func (s fileStore) Reference(ctx context.Context, path string) (dray.Reference, error) {
 	r, err := s.Store.Reference(ctx, path)
 	if err != nil {

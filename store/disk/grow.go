@@ -22,7 +22,8 @@ type Growing struct {
 	s    *Store
 	id   uint64
 	path string // of the finished file
-	size int64
+	as   dray.Growth
+	size int64     // as.Size
 	file *openFile // pinned
 
 	// resumed: the part file was there, so places may be recorded and bytes may be right.
@@ -33,33 +34,40 @@ type Growing struct {
 	// Guarded by Store.mu.
 	expect *expectations
 	ended  bool
+	loose  bool // bytes were written that no commit knows of
 }
 
 // Grow begins, or continues, to fetch the file at path, which will have size bytes. It makes the part file, with disk
 // space behind it where that is cheap; it returns dray.ErrNoSpace, with numbers, when there is not enough. An existing
 // file at path is not touched before Finish replaces it; whether that is wanted is for the caller to ask first.
 func (s *Store) Grow(ctx context.Context, path string, size int64) (*Growing, error) {
+	return s.GrowAs(ctx, path, dray.Growth{Size: size})
+}
+
+// GrowAs is Grow for a file of which more is to be said. When the part file was begun for another purpose, what is recorded
+// of it is forgotten; its bytes stay for [Growing.Recover], unless the file is to have holes.
+func (s *Store) GrowAs(ctx context.Context, path string, as dray.Growth) (*Growing, error) {
 	if err := s.enter(); err != nil {
 		return nil, fail("grow", cid.Undef, err)
 	}
 	defer s.leave()
-	g, err := s.grow(ctx, path, size)
+	g, err := s.grow(ctx, path, as)
 	return g, fail("grow", cid.Undef, err)
 }
 
-func (s *Store) grow(ctx context.Context, path string, size int64) (*Growing, error) {
+func (s *Store) grow(ctx context.Context, path string, as dray.Growth) (*Growing, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if size < 0 {
-		return nil, fmt.Errorf("%s: negative size %d", path, size)
+	if as.Size < 0 || as.Holes < 0 || as.Holes > as.Size {
+		return nil, fmt.Errorf("%s: %d holes in a file of %d bytes", path, as.Holes, as.Size)
 	}
 	path, err := absolute(path)
 	if err != nil {
 		return nil, err
 	}
 	// Until it is open it only keeps its path from others.
-	g := &Growing{s: s, path: path, size: size, expect: newExpectations(), ended: true}
+	g := &Growing{s: s, path: path, as: as, size: as.Size, expect: newExpectations(), ended: true}
 	s.mu.Lock()
 	for _, other := range s.growings {
 		if other.path == path {
@@ -101,8 +109,9 @@ func (g *Growing) open() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if free, err := s.cfg.FS.Free(filepath.Dir(part)); err == nil && free >= 0 && g.size-before.Allocated > free {
-		return noSpace(g.path, g.size-before.Allocated, free)
+	need := g.size - g.as.Holes - before.Allocated
+	if free, err := s.cfg.FS.Free(filepath.Dir(part)); err == nil && free >= 0 && need > free {
+		return noSpace(g.path, need, free)
 	}
 	file, err := s.cfg.FS.Open(part, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
@@ -120,10 +129,8 @@ func (g *Growing) open() error {
 
 func (g *Growing) record(file File, part string, before Identity) error {
 	s := g.s
-	if before.Size != g.size || !g.resumed {
-		if err := file.Reserve(g.size); err != nil {
-			return err
-		}
+	if err := g.reserve(file, part, before); err != nil {
+		return err
 	}
 	now, err := file.Identity()
 	if err != nil {
@@ -140,14 +147,15 @@ func (g *Growing) record(file File, part string, before Identity) error {
 		e.abandon()
 		return err
 	}
-	rec := fileRecord{Path: g.path, Part: part, State: growing, Identity: now}
+	rec := fileRecord{Path: g.path, Part: part, State: growing, Identity: now, Purpose: g.as.Purpose}
 	if old != 0 {
 		was, err := s.fileRecord(old)
 		if err != nil && !errors.Is(err, errGone) {
 			e.abandon()
 			return err
 		}
-		if err == nil && was.State == growing && was.Identity.Ino == now.Ino && was.Identity.Size == g.size {
+		if err == nil && was.State == growing && was.Identity.Ino == now.Ino && was.Identity.Size == g.size &&
+			was.Purpose == g.as.Purpose {
 			g.id, rec = old, was
 		}
 	}
@@ -172,6 +180,7 @@ func (g *Growing) record(file File, part string, before Identity) error {
 		return err
 	}
 	if old != 0 {
+		s.dropPending(old)
 		if err := s.dropFile(old); err != nil {
 			return err
 		}
@@ -182,6 +191,27 @@ func (g *Growing) record(file File, part string, before Identity) error {
 	s.files.release(f)
 	g.file = f
 	return nil
+}
+
+// reserve gives the part file its length.
+func (g *Growing) reserve(file File, part string, before Identity) error {
+	if g.as.Holes == 0 {
+		if before.Size == g.size && g.resumed {
+			return nil
+		}
+		return file.Reserve(g.size)
+	}
+	same := false
+	if id, err := g.s.fileAt(part); err == nil && id != 0 {
+		was, err := g.s.fileRecord(id)
+		same = err == nil && was.Purpose == g.as.Purpose && was.Identity.Ino == before.Ino
+	}
+	if g.resumed && !same { // what is there may lie where there are to be holes
+		if err := file.Truncate(0); err != nil {
+			return err
+		}
+	}
+	return file.Truncate(g.size)
 }
 
 // Path returns where the file will be.
@@ -334,7 +364,10 @@ func (g *Growing) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if rec.Leaves == 0 { // the commit had no reason to flush it
+	s.mu.Lock()
+	loose := g.loose
+	s.mu.Unlock()
+	if rec.Leaves == 0 || loose { // the commit had no reason to flush it
 		if err := g.file.file.Sync(); err != nil {
 			return errors.Join(err, g.unsettle(now))
 		}
@@ -415,6 +448,9 @@ func (s *Store) standFinished(id uint64, rec fileRecord) error {
 	if err == nil {
 		err = e.batch.Delete(append([]byte{keyPath}, part...), nil)
 	}
+	if err == nil {
+		err = forgetParts(e.batch, id)
+	}
 	if err == nil && old != 0 && old != id {
 		err = s.doom(e.batch, old)
 	}
@@ -481,6 +517,11 @@ func (s *Store) dropPending(id uint64) {
 	for _, set := range []*pendingSet{s.pending, s.committing} {
 		for i := range set.places {
 			if p := &set.places[i]; p.kind == inFile && p.id == id {
+				p.gone = true
+			}
+		}
+		for i := range set.parts {
+			if p := &set.parts[i]; p.file == id {
 				p.gone = true
 			}
 		}

@@ -17,6 +17,7 @@ import (
 //	f file          → the file's record (JSON)
 //	p path          → file
 //	l file offset   → the leaf at that offset: size, multihash, head, tail
+//	c file offset   → in a growing file: the multihash of a leaf of which parts are there, the first at that offset
 //	d file          → the file is being indexed or dropped; after a restart it is dropped
 //	u file          → the file is recorded but not yet synced; after a restart its blocks are hashed before serving
 //	s segment       → the segment's synced length and live bytes
@@ -30,6 +31,7 @@ const (
 	keyFile    = 'f'
 	keyPath    = 'p'
 	keyLeaf    = 'l'
+	keyParts   = 'c'
 	keyDropped = 'd'
 	keyUnsync  = 'u'
 	keySegment = 's'

@@ -5,8 +5,10 @@ package disk
 type pendingSet struct {
 	first  map[string]int32
 	places []pendingPlace
-	bytes  int64 // payload written by these, which the next commit will have to flush
-	small  int64 // the part of bytes that is kept in memory
+	parts  []pendingParts
+	begun  map[partsAt]int32 // the last of parts that begins there
+	bytes  int64             // payload written by these, which the next commit will have to flush
+	small  int64             // the part of bytes that is kept in memory
 }
 
 type pendingPlace struct {
@@ -15,9 +17,38 @@ type pendingPlace struct {
 	gone bool  // deleted meanwhile; no longer to be recorded
 }
 
-func newPendingSet() *pendingSet { return &pendingSet{first: make(map[string]int32)} }
+// pendingParts are parts of a leaf that were written to a growing file.
+type pendingParts struct {
+	file uint64
+	mh   string
+	parts
+	gone bool
+}
 
-func (s *pendingSet) empty() bool { return len(s.places) == 0 }
+// partsAt is where parts begin in a growing file.
+type partsAt struct {
+	file uint64
+	to   int64
+}
+
+func newPendingSet() *pendingSet {
+	return &pendingSet{first: make(map[string]int32), begun: make(map[partsAt]int32)}
+}
+
+func (s *pendingSet) empty() bool { return len(s.places)+len(s.parts) == 0 }
+
+// addParts appends parts of the leaf mh in a file. It keeps mh and x.
+func (s *pendingSet) addParts(file uint64, mh string, x parts) {
+	s.begun[partsAt{file, x.to()}] = int32(len(s.parts))
+	s.parts = append(s.parts, pendingParts{file: file, mh: mh, parts: x})
+	s.bytes += x.bytes()
+}
+
+// hasParts reports whether the parts of mh that begin at an offset of a file are written.
+func (s *pendingSet) hasParts(file uint64, mh string, to int64) bool {
+	i, ok := s.begun[partsAt{file, to}]
+	return ok && !s.parts[i].gone && s.parts[i].mh == mh
+}
 
 // add appends a place for mh. It keeps mh and p's slices.
 func (s *pendingSet) add(mh string, p place) {
@@ -75,5 +106,7 @@ func (s *pendingSet) each(f func(mh string, p *place)) {
 func (s *pendingSet) reset() {
 	clear(s.first)
 	clear(s.places)
-	s.places, s.bytes, s.small = s.places[:0], 0, 0
+	clear(s.parts)
+	clear(s.begun)
+	s.places, s.parts, s.bytes, s.small = s.places[:0], s.parts[:0], 0, 0
 }

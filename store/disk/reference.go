@@ -278,7 +278,11 @@ func (s *Store) dropFile(id uint64) error {
 			return err
 		}
 		if n == 0 {
-			if err := e.batch.Delete(numKey(keyDropped, id), nil); err != nil {
+			err := forgetParts(e.batch, id)
+			if err == nil {
+				err = e.batch.Delete(numKey(keyDropped, id), nil)
+			}
+			if err != nil {
 				e.abandon()
 				return err
 			}
