@@ -500,7 +500,9 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block) {
 	}
 	w.to(Receiving)
 	w.from = p
+	asked := false
 	if a := w.asks.of(p); a != nil {
+		asked = a.kind == askBlock || a.kind == askLate
 		if a.pushed {
 			p.allow(size)
 		}
@@ -515,8 +517,12 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block) {
 		}
 		e.dropAsk(a, a.crossed)
 	}
-	p.flow.delivered(e.now, size, p.flight.n > 0)
-	p.flow.filled = p.flow.filled || p.inflight+size >= p.flow.window
+	if asked {
+		p.flow.delivered(e.now, size, p.flight.n > 0)
+		p.flow.filled = p.flow.filled || p.inflight+size >= p.flow.window
+	} else {
+		p.flow.answered(e.now) // it came by itself, with a walk: how fast says nothing
+	}
 	p.health.delivered()
 	p.acct.Received += size
 	p.merit.succeeded(e.now)

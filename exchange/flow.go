@@ -63,9 +63,15 @@ func (f *flow) answered(now time.Duration) {
 
 // delivered notes that n bytes asked for have arrived; more says whether others are still expected.
 func (f *flow) delivered(now time.Duration, n int64, more bool) {
-	first := f.asked != 0
+	first, asked := f.asked != 0, f.asked
 	f.answered(now)
 	if first {
+		// One answer alone, wait included, shows how slow the peer is at worst. Without this, a peer once thought slow would be
+		// asked for one block at a time, and could never show better.
+		if least := float64(n) / max(now-asked, time.Microsecond).Seconds(); f.rate > 0 && least > f.rate {
+			f.rate = least
+			f.setWindow()
+		}
 		return
 	}
 	f.got += n

@@ -219,11 +219,11 @@ func (o *outStream) reset() {
 func (l *link) watch(s transport.Stream, guess bool) {
 	var b [1]byte
 	_, err := s.Read(b[:])
+	refused := errors.Is(err, transport.ErrRefused)
 	switch {
-	case !errors.Is(err, transport.ErrRefused):
-	case guess:
-		l.fallBack()
-	default:
+	case guess && (refused || l.heard.Load() == 0 && l.ctx.Err() == nil):
+		l.fallBack() // a refusal may look like a stream that broke, when the reset overtakes the answer
+	case refused && !guess:
 		l.n.do(func() { l.n.refused(l) })
 	}
 }
