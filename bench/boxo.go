@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/ipfs/boxo/bitswap"
 	"github.com/ipfs/boxo/bitswap/network/bsnet"
@@ -258,9 +259,11 @@ func (b *boxoNode) announce() error {
 	return printJSON(up)
 }
 
-// connect dials every address.
+// connect dials every address, all at once.
 func (b *boxoNode) connect(ctx context.Context, addrs ...string) error {
-	for _, addr := range addrs {
+	var wg sync.WaitGroup
+	errs := make([]error, len(addrs))
+	for i, addr := range addrs {
 		m, err := ma.NewMultiaddr(addr)
 		if err != nil {
 			return err
@@ -269,11 +272,10 @@ func (b *boxoNode) connect(ctx context.Context, addrs ...string) error {
 		if err != nil {
 			return err
 		}
-		if err := b.host.Connect(ctx, *info); err != nil {
-			return err
-		}
+		wg.Go(func() { errs[i] = b.host.Connect(ctx, *info) })
 	}
-	return nil
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // runBoxoServe serves a repository until it is told to stop. Its first line of output is that of `dray serve --json`, its last

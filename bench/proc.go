@@ -146,6 +146,7 @@ type server struct {
 	what   command
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
+	stdout io.ReadCloser
 	stderr bytes.Buffer
 	reader sync.WaitGroup
 	lines  chan []byte // closed when its output ends
@@ -157,8 +158,8 @@ type server struct {
 func (c command) start() (*server, error) {
 	s := &server{what: c, cmd: c.exec(context.Background()), lines: make(chan []byte, serverLines)}
 	s.cmd.Stderr = &s.stderr
-	stdout, err := s.cmd.StdoutPipe()
-	if err != nil {
+	var err error
+	if s.stdout, err = s.cmd.StdoutPipe(); err != nil {
 		return nil, err
 	}
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
@@ -167,7 +168,7 @@ func (c command) start() (*server, error) {
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
-	s.reader.Go(func() { s.read(stdout) })
+	s.reader.Go(s.read)
 	if c.forks {
 		s.peak = samplePeak(s.cmd.Process.Pid, true)
 	}
@@ -178,9 +179,9 @@ func (c command) start() (*server, error) {
 	return s, nil
 }
 
-func (s *server) read(stdout io.Reader) {
+func (s *server) read() {
 	defer close(s.lines)
-	r := bufio.NewReader(stdout)
+	r := bufio.NewReader(s.stdout)
 	for {
 		line, err := r.ReadBytes('\n')
 		if len(line) > 0 {
@@ -284,7 +285,10 @@ func (s *server) stop() (ending, error) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return ending{}, err
 	}
-	killer := time.AfterFunc(stopWithin, func() { _ = s.cmd.Process.Kill() })
+	killer := time.AfterFunc(stopWithin, func() {
+		_ = s.cmd.Process.Kill()
+		_ = s.stdout.Close() // which a process that it left behind may hold open
+	})
 	defer killer.Stop()
 	s.reader.Wait()
 	var e ending

@@ -1,10 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -26,13 +27,11 @@ type serving struct {
 
 // fetched is the last line of `get --json`.
 type fetched struct {
-	CID     string   `json:"cid"`
-	Bytes   int64    `json:"bytes"`
-	Seconds float64  `json:"seconds"`
-	Sources []source `json:"sources,omitempty"`
-	// DataPlane is what bulk data travelled in, from a program that says it of the whole transfer.
-	DataPlane      string `json:"data_plane,omitempty"`
-	DuplicateBytes int64  `json:"duplicate_bytes"`
+	CID            string   `json:"cid"`
+	Bytes          int64    `json:"bytes"`
+	Seconds        float64  `json:"seconds"`
+	Sources        []source `json:"sources,omitempty"`
+	DuplicateBytes int64    `json:"duplicate_bytes"`
 	// Blocks is how many blocks a walk saw; only our own parties fill it.
 	Blocks int `json:"blocks,omitempty"`
 	// ConnectSeconds is how long the dial took and FirstSeconds how long after it the first leaf was verified and in its
@@ -43,37 +42,58 @@ type fetched struct {
 
 // source is one peer's part in a get.
 type source struct {
-	Peer      string `json:"peer"`
-	Protocol  string `json:"protocol"`
+	Peer     string `json:"peer"`
+	Protocol string `json:"protocol"`
+	// DataPlane is what the bytes took at last: streams of the connection that messages take, or connections of their own.
 	DataPlane string `json:"data_plane,omitempty"`
 	Bytes     int64  `json:"bytes"`
 }
 
-// inForce says what a transfer used, as the program itself tells it: each protocol and data plane once. It is empty when the
-// program tells nothing.
+// inForce says what a transfer used, as the program itself tells it: each protocol once, with the data planes that its bytes
+// took. It is empty when the program tells nothing.
 func (f *fetched) inForce() string {
-	var all []string
+	planes := map[string][]string{}
 	for _, s := range f.Sources {
-		what := strings.TrimPrefix(s.Protocol, "/")
-		if plane := cmp.Or(s.DataPlane, f.DataPlane); plane != "" {
-			what += ", " + plane
-		}
-		if !slices.Contains(all, what) {
-			all = append(all, what)
-		}
+		name := strings.TrimPrefix(s.Protocol, "/")
+		planes[name] = append(planes[name], s.DataPlane)
 	}
-	slices.Sort(all)
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(planes)) {
+		all = append(all, strings.TrimSuffix(name+", "+planeNames(planes[name]), ", "))
+	}
 	return strings.Join(all, " + ")
 }
 
-// planes lists the data planes that the program names.
-func (f *fetched) planes() []string {
-	planes := []string{f.DataPlane}
-	for _, s := range f.Sources {
-		planes = append(planes, s.DataPlane)
+// planeNames names each kind of data plane once. Behind a kind is the number of its connections, as in "tls x2", or the range
+// of the numbers that occur.
+func planeNames(planes []string) string {
+	const mark = " x"
+	numbers := map[string][]int{}
+	for _, p := range planes {
+		kind, text := p, ""
+		if i := strings.LastIndex(p, mark); i >= 0 {
+			kind, text = p[:i], p[i+len(mark):]
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			kind, n = p, 0
+		}
+		numbers[kind] = append(numbers[kind], n)
 	}
-	slices.Sort(planes)
-	return slices.DeleteFunc(slices.Compact(planes), func(p string) bool { return p == "" })
+	delete(numbers, "")
+	var names []string
+	for _, kind := range slices.Sorted(maps.Keys(numbers)) {
+		least, most := slices.Min(numbers[kind]), slices.Max(numbers[kind])
+		switch {
+		case most == 0:
+		case least == most:
+			kind += fmt.Sprint(mark, most)
+		default:
+			kind += fmt.Sprintf("%s%d–%d", mark, least, most)
+		}
+		names = append(names, kind)
+	}
+	return strings.Join(names, " / ")
 }
 
 // sums is the last line of a program that has served: what it counted while it ran.

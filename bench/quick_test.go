@@ -93,10 +93,10 @@ func plausible(r row, m *measure, o *options) error {
 	if r.set == "swarm" {
 		expect(m.Getters == r.getters && m.FirstDone > 0 && m.FirstDone <= m.Seconds, "the finishers")
 		expect(m.Bytes == o.swarmSize && m.Sent >= m.Bytes, "what the seed sent")
-		expect(m.Sent <= int64(r.getters+1)*m.Bytes, "no more than everything from the seed")
+		expect(m.Sent <= 2*int64(r.getters)*m.Bytes, "no more than everything from the seed, twice")
 		// Programs that keep their connections let the kernel count all of it.
 		if r.client == "dray" || r.client == "boxo" {
-			expect(m.KernelSent >= m.Sent && m.KernelSent < m.Sent+m.Sent/10, "the kernel's count beside the seed's own")
+			expect(m.KernelSent > m.Sent-m.Sent/10 && m.KernelSent < m.Sent+m.Sent/10, "the kernel's count beside the seed's own")
 		}
 	}
 	if r.net == "link" && r.set == "file" {
@@ -131,13 +131,14 @@ func TestOptions(t *testing.T) {
 
 // TestPlane checks that a transfer which was to go in clear and did not, or does not say, is an error.
 func TestPlane(t *testing.T) {
-	from := func(planes ...string) *fetched {
+	from := func(bytes int64, planes ...string) *fetched {
 		f := &fetched{}
 		for _, p := range planes {
-			f.Sources = append(f.Sources, source{Protocol: "/p/1", DataPlane: p})
+			f.Sources = append(f.Sources, source{Protocol: "/p/1", DataPlane: p, Bytes: bytes})
 		}
 		return f
 	}
+	const little, much = 1 << 20, 1 << 30
 	auth, plain := row{client: "dray-auth"}, row{client: "dray"}
 	for _, tc := range []struct {
 		why  string
@@ -146,12 +147,15 @@ func TestPlane(t *testing.T) {
 		ok   bool
 		said string
 	}{
-		{"as asked", auth, from("authenticated"), true, "p/1, authenticated"},
-		{"said once for all", auth, &fetched{DataPlane: "authenticated", Sources: from("").Sources}, true, "p/1, authenticated"},
-		{"one peer did not", auth, from("authenticated", "encrypted"), false, "p/1, authenticated + p/1, encrypted"},
-		{"it does not say", auth, from(""), false, "p/1"},
-		{"nothing was asked", plain, from(""), true, "p/1"},
-		{"no sources", plain, from(), true, ""},
+		{"as asked", auth, from(much, "clear x2"), true, "p/1, clear x2"},
+		{"one peer encrypted", auth, from(little, "clear x2", "tls x2"), false, "p/1, clear x2 / tls x2"},
+		{"one peer gave too little to change", auth, from(little, "clear x2", "streams"), true, "p/1, clear x2 / streams"},
+		{"one peer should have changed", auth, from(much, "clear x2", "streams"), false, "p/1, clear x2 / streams"},
+		{"several connections", auth, from(much, "clear x4", "clear x2", "clear x3"), true, "p/1, clear x2–4"},
+		{"one peer is gone", auth, from(little, "clear x2", ""), true, "p/1, clear x2"},
+		{"it does not say", auth, from(little, ""), false, "p/1"},
+		{"nothing was asked", plain, from(much, ""), true, "p/1"},
+		{"no sources", plain, from(much), true, ""},
 	} {
 		if err := checkPlane(tc.row, tc.got); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", tc.why, err)

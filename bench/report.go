@@ -30,10 +30,13 @@ type measure struct {
 	Client    fetched `json:"client"`
 	// InForce is what the bytes travelled in: as the program says, or else what is known of it.
 	InForce string `json:"in_force,omitempty"`
-	// First is the seconds from the first connection until the client had the first payload, FirstTrips the same in round
-	// trips of the link; zero if it was not observed.
-	First      float64 `json:"first_payload_seconds,omitempty"`
-	FirstTrips float64 `json:"first_payload_round_trips,omitempty"`
+	// First is the seconds until the client had the first payload: from its first connection, or for a client that tells how
+	// long its dial took (dray-node), from the end of that. FirstLeaf goes on until the first leaf is verified and in its
+	// place, for such a client. The trips are the same in round trips of the link; zero is what was not observed.
+	First          float64 `json:"first_payload_seconds,omitempty"`
+	FirstTrips     float64 `json:"first_payload_round_trips,omitempty"`
+	FirstLeaf      float64 `json:"first_leaf_seconds,omitempty"`
+	FirstLeafTrips float64 `json:"first_leaf_round_trips,omitempty"`
 	// Getters is how many got the file in a swarm, and FirstDone when the first of them had it.
 	Getters   int     `json:"getters,omitempty"`
 	FirstDone float64 `json:"first_done_seconds,omitempty"`
@@ -53,6 +56,14 @@ func (m *measure) copies(n int64) float64 {
 	return float64(n) / float64(m.Bytes)
 }
 
+// firstText says how many round trips the first payload took, and from when where that is not the first connection.
+func (m *measure) firstText() string {
+	if m.FirstLeaf == 0 {
+		return fmt.Sprintf("%.1f", m.FirstTrips)
+	}
+	return fmt.Sprintf("%.1f after the dial (whole leaf %.1f)", m.FirstTrips, m.FirstLeafTrips)
+}
+
 // String is the run in one line.
 func (m measure) String() string {
 	if m.Error != "" {
@@ -64,7 +75,7 @@ func (m measure) String() string {
 		text += fmt.Sprintf("  seed sent %.2f (kernel %.2f), %.3f twice", m.copies(m.Sent), m.copies(m.KernelSent), m.copies(m.Duplicates))
 	}
 	if m.First > 0 {
-		text += fmt.Sprintf("  first after %.2f round trips", m.FirstTrips)
+		text += "  first payload after " + m.firstText() + " round trips"
 	}
 	if m.InForce != "" {
 		text += "  " + m.InForce
@@ -158,6 +169,8 @@ func medianLine(all []measure) line {
 	l.ServerCPU = mid(func(m measure) float64 { return m.ServerCPU })
 	l.First = mid(func(m measure) float64 { return m.First })
 	l.FirstTrips = mid(func(m measure) float64 { return m.FirstTrips })
+	l.FirstLeaf = mid(func(m measure) float64 { return m.FirstLeaf })
+	l.FirstLeafTrips = mid(func(m measure) float64 { return m.FirstLeafTrips })
 	l.FirstDone = mid(func(m measure) float64 { return m.FirstDone })
 	l.Sent = int64(mid(func(m measure) float64 { return float64(m.Sent) }))
 	l.KernelSent = int64(mid(func(m measure) float64 { return float64(m.KernelSent) }))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -247,10 +248,9 @@ func (s *suite) race(ctx context.Context, all []*swarmer, seedAddr string, seed 
 		m.Duplicates += w.got.DuplicateBytes
 		m.ClientCPU += (w.used.CPU + after.CPU - before[i].CPU).Seconds()
 		m.ClientRSS = max(m.ClientRSS, w.used.PeakRSS+after.PeakRSS)
-		if says := w.got.inForce(); says != "" {
-			m.InForce = says
-		}
+		m.Client.Sources = append(m.Client.Sources, w.got.Sources...)
 	}
+	m.InForce = cmp.Or(m.Client.inForce(), m.InForce)
 	m.FirstDone = first.Seconds()
 	return m, nil
 }

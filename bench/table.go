@@ -53,11 +53,7 @@ var (
 		if l.First == 0 {
 			return "–"
 		}
-		text := fmt.Sprintf("%.1f", l.FirstTrips)
-		if strings.HasPrefix(l.Pairing, "dray-node") {
-			text += " after connect"
-		}
-		return text
+		return l.firstText()
 	}}
 )
 
