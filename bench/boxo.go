@@ -278,8 +278,8 @@ func (b *boxoNode) connect(ctx context.Context, addrs ...string) error {
 	return errors.Join(errs...)
 }
 
-// runBoxoServe serves a repository until it is told to stop. Its first line of output is that of `dray serve --json`, its last
-// a sums. In between it gets what its standard input says, a boxoAsk a line, and answers each with a fetched.
+// runBoxoServe serves a repository until it is told to stop. Its first line of output is that of `dray serve --json`,
+// its last a sums. In between it gets what its standard input says, a boxoAsk a line, and answers each with a fetched.
 func runBoxoServe(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("boxo-serve", flag.ContinueOnError)
 	home := fs.String("home", "", "repository")

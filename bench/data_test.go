@@ -97,7 +97,8 @@ func TestCheckFile(t *testing.T) {
 	}
 }
 
-// TestSparse checks that the file of holes is what it claims to be: valid tensors, little on the disk, no two parts alike.
+// TestSparse checks that the file of holes is what it claims to be: valid tensors, little on the disk, no two parts
+// alike.
 func TestSparse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model.safetensors")
 	set, err := makeSparse(path, 640<<20)

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// The ways in which dray is a party: as it is; with the data plane that is in clear and checked by hash; and as a library,
-// for what the program does not print.
+// The ways in which dray is a party: as it is; with the data plane that is in clear and checked by hash; and as a
+// library, for what the program does not print.
 var drayParties = []party{
 	{
 		name: "dray", missing: drayMissing, fill: drayFill, address: peerAddress,
@@ -153,8 +153,10 @@ func sentByDray(ctx context.Context, s *suite, home string) (int64, error) {
 }
 
 const (
-	planeClear = "clear" // how the summary calls a data plane that is authenticated only: with a number of connections behind
-	planeTLS   = "tls"   // and one that is encrypted
+	// What the summary calls a data plane that is authenticated only, and one that is encrypted. A number of connections
+	// follows.
+	planeClear = "clear"
+	planeTLS   = "tls"
 	// settled is how much a peer must have sent for its data plane to count: the first blocks travel with the messages.
 	settled = 32 << 20
 )

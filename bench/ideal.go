@@ -82,7 +82,8 @@ const idealNote = "ideal: TLS 1.3 between two processes, pread of the source, di
 	"connections and clear1 over one; connections or streams of ideal and p2p:"
 
 // The ideal's protocol: the client sends the index of its connection and how many there are, 4 bytes each; the server
-// answers with the file's size, 8 bytes, then sends every leaf whose number has that remainder: its digest, then its bytes.
+// answers with the file's size, 8 bytes, then sends every leaf whose number has that remainder: its digest, then its
+// bytes.
 const digestSize = 32
 
 // socketChunk is how much passes between the cipher and the socket in one system call. TLS records are 16 KiB, which
@@ -324,8 +325,11 @@ func runIdealGet(ctx context.Context, args []string) error {
 	return printJSON(fetched{Bytes: n})
 }
 
+// receiver takes what comes over the i-th connection and returns the file's size.
+type receiver func(c io.ReadWriter, i int) (int64, error)
+
 // fetchTLS receives over several connections at once and returns the file's size.
-func fetchTLS(ctx context.Context, from string, conns int, receive func(io.ReadWriter, int) (int64, error)) (int64, error) {
+func fetchTLS(ctx context.Context, from string, conns int, receive receiver) (int64, error) {
 	secured := func(c io.ReadWriter, i int) (int64, error) {
 		cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}
 		return receive(tls.Client(newWide(c.(net.Conn)), cfg), i)
@@ -334,7 +338,7 @@ func fetchTLS(ctx context.Context, from string, conns int, receive func(io.ReadW
 }
 
 // fetchTCP does the same in clear.
-func fetchTCP(ctx context.Context, from string, conns int, receive func(io.ReadWriter, int) (int64, error)) (int64, error) {
+func fetchTCP(ctx context.Context, from string, conns int, receive receiver) (int64, error) {
 	return inParallel(conns, func(i int) (int64, error) {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "tcp", from)

@@ -38,8 +38,8 @@ func kuboMissing(ctx context.Context, s *suite) string {
 	if err != nil {
 		return "no Kubo: " + err.Error()
 	}
-	s.note("Kubo %s with its profile `test` (addresses on loopback only, no bootstrap, no mDNS) and no routing; both daemons run "+
-		"and are connected before the clock starts, which stops with `ipfs get`", strings.TrimSpace(string(out)))
+	s.note("Kubo %s with its profile `test` (addresses on loopback only, no bootstrap, no mDNS) and no routing; both "+
+		"daemons run and are connected before the clock starts, which stops with `ipfs get`", strings.TrimSpace(string(out)))
 	return ""
 }
 

@@ -17,8 +17,8 @@ type linkConfig struct {
 	Delay time.Duration
 	// Rate is in bytes per second; if zero, the rate is unlimited.
 	Rate float64
-	// Queue is how much may wait to be sent, measured in time at Rate; if zero, 10 ms. A sender that is ahead by more is
-	// held back, as by a full socket.
+	// Queue is how much may wait to be sent, measured in time at Rate; if zero, 10 ms. A sender that is ahead by more
+	// is held back, as by a full socket.
 	Queue time.Duration
 }
 
@@ -29,7 +29,8 @@ const (
 	linkPiece = 16 << 10
 	// linkPieces bounds how many pieces of one connection are under way in one direction.
 	linkPieces = 4096
-	// socketBuffer is the size of the link's own socket buffers, small so that what it cannot send stays with the sender.
+	// socketBuffer is the size of the link's own socket buffers, small so that what it cannot send stays with the
+	// sender.
 	socketBuffer = 256 << 10
 )
 
@@ -81,8 +82,8 @@ type piece struct {
 
 var pieceBuffers = sync.Pool{New: func() any { return new([linkPiece]byte) }}
 
-// carry moves bytes from src to dst through l until src ends, then passes the end on. No byte arrives before opened. If m is
-// not nil, it is told what arrives.
+// carry moves bytes from src to dst through l until src ends, then passes the end on. No byte arrives before opened. If
+// m is not nil, it is told what arrives.
 func (l *link) carry(ctx context.Context, dst, src *net.TCPConn, opened time.Time, m *meter) error {
 	pieces := make(chan piece, linkPieces)
 	var wg sync.WaitGroup
@@ -172,7 +173,8 @@ func (p pause) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// relay accepts connections on ln and joins each with one to target through the two directions of a link, until ctx ends.
+// relay accepts connections on ln and joins each with one to target through the two directions of a link, until ctx
+// ends.
 //
 // A connection's first bytes arrive one round trip later than they were sent, because that is what opening it takes: a
 // client of the relay sees its connection open at once, and without this the link's set-up would be free.
@@ -228,8 +230,8 @@ func join(ctx context.Context, client *net.TCPConn, target string, up, down *lin
 	wg.Wait()
 }
 
-// firstPayload is how many bytes must have come back before some of them are surely payload: handshakes and the nodes above
-// the leaves are smaller.
+// firstPayload is how many bytes must have come back before some of them are surely payload: handshakes and the nodes
+// above the leaves are smaller.
 const firstPayload = 32 << 10
 
 // meter watches what a relay hands to its clients.

@@ -102,7 +102,8 @@ func TestRelay(t *testing.T) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if least := 4*delay + time.Duration(float64(firstPayload)/rate*float64(time.Second)); m.first < least || m.first > took {
+	least := 4*delay + time.Duration(float64(firstPayload)/rate*float64(time.Second))
+	if m.first < least || m.first > took {
 		t.Errorf("first payload after %v, not between %v and %v", m.first, least, took)
 	}
 	if m.down != size {

@@ -17,7 +17,8 @@ import (
 	"dray/unixfs"
 )
 
-// runNodeGet fetches a root with Dray's library on a home of its own, as `dray get` does, and prints when what happened.
+// runNodeGet fetches a root with Dray's library on a home of its own, as `dray get` does, and prints when what
+// happened.
 func runNodeGet(ctx context.Context, args []string) (err error) {
 	fs := flag.NewFlagSet("node-get", flag.ContinueOnError)
 	home := fs.String("home", "", "where the store goes")

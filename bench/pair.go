@@ -55,7 +55,9 @@ func (s *suite) transfer(ctx context.Context, r row, set *dataset, root string, 
 		return m, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	g := getting{row: r, set: set, root: root, addr: addr, home: filepath.Join(dir, "home"), out: filepath.Join(dir, "out")}
+	g := getting{
+		row: r, set: set, root: root, addr: addr, home: filepath.Join(dir, "home"), out: filepath.Join(dir, "out"),
+	}
 	if err := errors.Join(warm(s.home(r.server, r)), warm(set.path), s.settle()); err != nil {
 		return m, err
 	}
@@ -144,8 +146,8 @@ func (s *suite) relayTo(addr string) (*server, error) {
 	return s.role("link", "-target", hostPort(addr), "-delay", s.delay.String(), "-rate", fmt.Sprint(s.rate)).start()
 }
 
-// observed ends a link and notes when the first payload had passed it. A client that tells how long its dial took is not
-// charged with that.
+// observed ends a link and notes when the first payload had passed it. A client that tells how long its dial took is
+// not charged with that.
 func (s *suite) observed(l *server, m *measure) error {
 	end, err := l.stop()
 	if err != nil {

@@ -22,8 +22,8 @@ type party struct {
 	wire string
 	// missing says why the party cannot take part here, or "". If nil, it always can.
 	missing func(ctx context.Context, s *suite) string
-	// fill has home, an empty directory, hold the row's data set and returns the root that clients ask for. If nil, the file is served from where
-	// it lies and there is no root.
+	// fill has home, an empty directory, hold the row's data set and returns the root that clients ask for. If nil, the
+	// file is served from where it lies and there is no root.
 	fill func(ctx context.Context, s *suite, r row, set *dataset, home string) (root string, err error)
 	// serve returns the server; if nil, the party is a client only.
 	serve func(s *suite, r row, set *dataset, home string) (command, error)
@@ -49,7 +49,9 @@ type getting struct {
 // parties are all there are, by name.
 var parties = func() map[string]party {
 	m := map[string]party{}
-	for _, list := range [][]party{drayParties, boxoParties, idealParties, httpParties, rsyncParties, torrentParties, kuboParties} {
+	for _, list := range [][]party{
+		drayParties, boxoParties, idealParties, httpParties, rsyncParties, torrentParties, kuboParties,
+	} {
 		for _, p := range list {
 			m[p.name] = p
 		}

@@ -91,8 +91,8 @@ func (c command) runToEnd(ctx context.Context) (out []byte, took time.Duration, 
 	return stdout.Bytes(), took, used, err
 }
 
-// closerPeak chooses between a peak that was sampled, which may miss the last few milliseconds, and the kernel's own, which
-// starts at this program's peak because a child is this program until it executes another.
+// closerPeak chooses between a peak that was sampled, which may miss the last few milliseconds, and the kernel's own,
+// which starts at this program's peak because a child is this program until it executes another.
 func closerPeak(sampled int64, state *os.ProcessState) int64 {
 	ru, ok := state.SysUsage().(*syscall.Rusage)
 	if !ok {
@@ -105,8 +105,8 @@ func closerPeak(sampled int64, state *os.ProcessState) int64 {
 	return sampled
 }
 
-// samplePeak watches a process's peak memory until the returned function is called, which returns the last value seen. With
-// forks it is the sum over the process and its descendants.
+// samplePeak watches a process's peak memory until the returned function is called, which returns the last value seen.
+// With forks it is the sum over the process and its descendants.
 func samplePeak(pid int, forks bool) func() int64 {
 	var (
 		wg   sync.WaitGroup
@@ -185,12 +185,13 @@ func (s *server) read() {
 	for {
 		line, err := r.ReadBytes('\n')
 		if len(line) > 0 {
-			select {
-			case s.lines <- line:
-			default:
-				<-s.lines // this is the only sender, so now there is room
-				s.lines <- line
+			if len(s.lines) == cap(s.lines) {
+				select {
+				case <-s.lines:
+				default: // somebody has read them meanwhile
+				}
 			}
+			s.lines <- line // there is room, as nobody else sends
 		}
 		if err != nil {
 			return

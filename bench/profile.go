@@ -34,8 +34,8 @@ type fetched struct {
 	DuplicateBytes int64    `json:"duplicate_bytes"`
 	// Blocks is how many blocks a walk saw; only our own parties fill it.
 	Blocks int `json:"blocks,omitempty"`
-	// ConnectSeconds is how long the dial took and FirstSeconds how long after it the first leaf was verified and in its
-	// place; only dray-node fills them.
+	// ConnectSeconds is how long the dial took and FirstSeconds how long after it the first leaf was verified and in
+	// its place; only dray-node fills them.
 	ConnectSeconds float64 `json:"connect_seconds,omitempty"`
 	FirstSeconds   float64 `json:"first_seconds,omitempty"`
 }
@@ -44,13 +44,14 @@ type fetched struct {
 type source struct {
 	Peer     string `json:"peer"`
 	Protocol string `json:"protocol"`
-	// DataPlane is what the bytes took at last: streams of the connection that messages take, or connections of their own.
+	// DataPlane is what the bytes took at last: streams of the connection that messages take, or connections of their
+	// own.
 	DataPlane string `json:"data_plane,omitempty"`
 	Bytes     int64  `json:"bytes"`
 }
 
-// inForce says what a transfer used, as the program itself tells it: each protocol once, with the data planes that its bytes
-// took. It is empty when the program tells nothing.
+// inForce says what a transfer used, as the program itself tells it: each protocol once, with the data planes that its
+// bytes took. It is empty when the program tells nothing.
 func (f *fetched) inForce() string {
 	planes := map[string][]string{}
 	for _, s := range f.Sources {
@@ -64,8 +65,8 @@ func (f *fetched) inForce() string {
 	return strings.Join(all, " + ")
 }
 
-// planeNames names each kind of data plane once. Behind a kind is the number of its connections, as in "tls x2", or the range
-// of the numbers that occur.
+// planeNames names each kind of data plane once. Behind a kind is the number of its connections, as in "tls x2", or the
+// range of the numbers that occur.
 func planeNames(planes []string) string {
 	const mark = " x"
 	numbers := map[string][]int{}
@@ -113,8 +114,8 @@ type profile struct {
 	madeBy string
 }
 
-// profiles are Dray's names for the parameters; the first two are Kubo's as well. The last two are nobody's: they are there
-// for the leaf sizes at both ends of what is in use.
+// profiles are Dray's names for the parameters; the first two are Kubo's as well. The last two are nobody's: they are
+// there for the leaf sizes at both ends of what is in use.
 var profiles = []profile{
 	{name: "unixfs-v0-2015", leaf: 256 << 10, links: 174, prefix: prefixV0},
 	{name: "unixfs-v1-2025", leaf: 1 << 20, links: 1024, rawLeaves: true, prefix: prefixV1(mh.SHA2_256)},

@@ -16,12 +16,13 @@ type measure struct {
 	Group   string `json:"group"`
 	Pairing string `json:"pairing"`
 	Round   int    `json:"round"`
-	// Seconds is from the start of the client's process to its end; in a swarm until the last getter has the file. Synced
-	// goes on until the disk has it all.
+	// Seconds is from the start of the client's process to its end; in a swarm until the last getter has the file.
+	// Synced goes on until the disk has it all.
 	Seconds float64 `json:"seconds"`
 	Synced  float64 `json:"synced_seconds"`
 	Bytes   int64   `json:"bytes"`
-	// The CPU times are user plus system seconds; the server's only while the client ran; the getters' of a swarm summed up.
+	// The CPU times are user plus system seconds; the server's only while the client ran; the getters' of a swarm
+	// summed up.
 	ClientCPU float64 `json:"client_cpu_seconds"`
 	ServerCPU float64 `json:"server_cpu_seconds"`
 	// The peaks are bytes resident; the server's since it was started; of a swarm's getters the largest.
@@ -30,9 +31,10 @@ type measure struct {
 	Client    fetched `json:"client"`
 	// InForce is what the bytes travelled in: as the program says, or else what is known of it.
 	InForce string `json:"in_force,omitempty"`
-	// First is the seconds until the client had the first payload: from its first connection, or for a client that tells how
-	// long its dial took (dray-node), from the end of that. FirstLeaf goes on until the first leaf is verified and in its
-	// place, for such a client. The trips are the same in round trips of the link; zero is what was not observed.
+	// First is the seconds until the client had the first payload: from its first connection, or for a client that
+	// tells how long its dial took (dray-node), from the end of that. FirstLeaf goes on until the first leaf is
+	// verified and in its place, for such a client. The trips are the same in round trips of the link; zero is what was
+	// not observed.
 	First          float64 `json:"first_payload_seconds,omitempty"`
 	FirstTrips     float64 `json:"first_payload_round_trips,omitempty"`
 	FirstLeaf      float64 `json:"first_leaf_seconds,omitempty"`
@@ -40,8 +42,8 @@ type measure struct {
 	// Getters is how many got the file in a swarm, and FirstDone when the first of them had it.
 	Getters   int     `json:"getters,omitempty"`
 	FirstDone float64 `json:"first_done_seconds,omitempty"`
-	// Sent is how many bytes of payload the seed of a swarm sent, as it says, KernelSent how many bytes of all kinds its
-	// connections had acknowledged, and Duplicates what the getters received twice.
+	// Sent is how many bytes of payload the seed of a swarm sent, as it says, KernelSent how many bytes of all kinds
+	// its connections had acknowledged, and Duplicates what the getters received twice.
 	Sent       int64  `json:"seed_sent,omitempty"`
 	KernelSent int64  `json:"seed_sent_kernel,omitempty"`
 	Duplicates int64  `json:"duplicate_bytes,omitempty"`
@@ -72,7 +74,8 @@ func (m measure) String() string {
 	text := fmt.Sprintf("%7.3f s  %7.1f MB/s  synced %7.3f s  cpu %5.2f+%5.2f s  peak %4d+%4d MiB",
 		m.Seconds, rate(m.Bytes, m.Seconds), m.Synced, m.ClientCPU, m.ServerCPU, m.ClientRSS>>20, m.ServerRSS>>20)
 	if m.Getters > 0 {
-		text += fmt.Sprintf("  seed sent %.2f (kernel %.2f), %.3f twice", m.copies(m.Sent), m.copies(m.KernelSent), m.copies(m.Duplicates))
+		text += fmt.Sprintf("  seed sent %.2f (kernel %.2f), %.3f twice",
+			m.copies(m.Sent), m.copies(m.KernelSent), m.copies(m.Duplicates))
 	}
 	if m.First > 0 {
 		text += "  first payload after " + m.firstText() + " round trips"

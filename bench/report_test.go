@@ -76,11 +76,15 @@ func TestAddresses(t *testing.T) {
 func TestSwarmTable(t *testing.T) {
 	const group = "loop/swarm-8/native"
 	rep := &report{
-		Rows: []rowState{{Row: group + "/dray", Group: group, Pairing: "dray"}, {Row: group + "/torrent", Group: group, Pairing: "torrent"}},
+		Rows: []rowState{
+			{Row: group + "/dray", Group: group, Pairing: "dray"},
+			{Row: group + "/torrent", Group: group, Pairing: "torrent"},
+		},
 		Runs: []measure{
 			{
-				Row: group + "/dray", Group: group, Pairing: "dray", Seconds: 2, FirstDone: 1.5, Synced: 2.5, Bytes: 100, Getters: 8,
-				Sent: 130, KernelSent: 140, Duplicates: 1, InForce: "p/1",
+				Row: group + "/dray", Group: group, Pairing: "dray", Seconds: 2, FirstDone: 1.5, Synced: 2.5, Bytes: 100,
+				Getters: 8,
+				Sent:    130, KernelSent: 140, Duplicates: 1, InForce: "p/1",
 			},
 			{Row: group + "/torrent", Group: group, Pairing: "torrent", Seconds: 5, Bytes: 100, Sent: 200, InForce: "p/2"},
 		},

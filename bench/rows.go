@@ -83,8 +83,8 @@ func allRows() []row {
 			pairs("loop", "file", p.name, boxoBoxo, drayDray, drayBoxo, boxoDray)
 			continue
 		}
-		pairs("loop", "file", p.name, same("clear"), [2]string{"clear1", "clear"}, boxoBoxo, same("kubo"), drayDray, drayAuth, drayBoxo,
-			boxoDray, [2]string{"curl", "http"}, same("torrent"), same("rsync"))
+		pairs("loop", "file", p.name, same("clear"), [2]string{"clear1", "clear"}, boxoBoxo, same("kubo"), drayDray,
+			drayAuth, drayBoxo, boxoDray, [2]string{"curl", "http"}, same("torrent"), same("rsync"))
 	}
 	for _, p := range profiles {
 		if p.madeBy == "" {

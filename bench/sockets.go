@@ -14,11 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchEvery is how often a process's sockets are looked at. What a socket sends between the last look and its end is missed.
+// watchEvery is how often a process's sockets are looked at. What a socket sends between the last look and its end is
+// missed.
 const watchEvery = 25 * time.Millisecond
 
-// watchSent counts what the other ends of a process's TCP connections have acknowledged, as the kernel knows it, until the
-// returned function is called, which returns the number of bytes. It is a check on what programs say of themselves.
+// watchSent counts what the other ends of a process's TCP connections have acknowledged, as the kernel knows it, until
+// the returned function is called, which returns the number of bytes. It is a check on what programs say of themselves.
 func watchSent(pid int) func() (int64, error) {
 	var (
 		wg   sync.WaitGroup

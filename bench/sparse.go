@@ -11,8 +11,8 @@ import (
 
 const (
 	sparseTensors = 16
-	// markEvery is how far apart the bytes are that make each part of the file unlike every other; equal leaves would be
-	// moved once.
+	// markEvery is how far apart the bytes are that make each part of the file unlike every other; equal leaves would
+	// be moved once.
 	markEvery = 64 << 10
 	// sparseRandom is how much of the first tensor is random.
 	sparseRandom = 16 << 20
@@ -25,8 +25,8 @@ type safetensor struct {
 	Offsets [2]int64 `json:"data_offsets"`
 }
 
-// makeSparse writes a safetensors file of tensors that are mostly holes, about size bytes long. It takes a hundredth of that
-// on the disk, and a program cannot tell without looking.
+// makeSparse writes a safetensors file of tensors that are mostly holes, about size bytes long. It takes a hundredth of
+// that on the disk, and a program cannot tell without looking.
 func makeSparse(path string, size int64) (*dataset, error) {
 	const row = 4096 // bytes
 	each := size / sparseTensors / row * row

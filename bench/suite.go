@@ -95,8 +95,8 @@ func (s *suite) list(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// runRows runs every chosen row once a round. A row that fails is reported and does not end the suite; one that cannot run
-// here, for want of a program, is said once and left out.
+// runRows runs every chosen row once a round. A row that fails is reported and does not end the suite; one that cannot
+// run here, for want of a program, is said once and left out.
 func (s *suite) runRows(ctx context.Context) (*report, error) {
 	rep := &report{
 		Machine: thisMachine(), Started: s.now().UTC(), SizeBytes: s.size, LinkSizeBytes: s.linkSize,
@@ -140,8 +140,8 @@ func (s *suite) note(format string, args ...any) {
 	}
 }
 
-// prime writes a scratch file and removes it. On a virtual machine the first use of each page of memory and of each block
-// of the disk is slow, and without this the first rows would pay for it.
+// prime writes a scratch file and removes it. On a virtual machine the first use of each page of memory and of each
+// block of the disk is slow, and without this the first rows would pay for it.
 func (s *suite) prime() error {
 	path := filepath.Join(s.work, "scratch")
 	if _, err := makeFile(path, 4*s.size, 0); err != nil {

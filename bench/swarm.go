@@ -13,14 +13,15 @@ import (
 	"time"
 )
 
-// member is how a party takes part in a swarm: as a process that is there before the clock starts and serves others all the
-// time, and is then told to get.
+// member is how a party takes part in a swarm: as a process that is there before the clock starts and serves others all
+// the time, and is then told to get.
 type member struct {
 	// seed names the party that has the file; if empty, the party itself.
 	seed string
 	// start returns the process. If nil, there is none, and nobody serves but the seed.
 	start func(s *suite, g getting) command
-	// get has the process get the file from peers, and returns when it is there. The usage is of what it ran to that end.
+	// get has the process get the file from peers, and returns when it is there. The usage is of what it ran to that
+	// end.
 	get func(ctx context.Context, s *suite, m *swarmer, peers []string) (usage, error)
 	// sent asks the seed, while all are connected to it still, how much it sent. If nil, the seed's last line says so.
 	sent func(ctx context.Context, s *suite, home string) (int64, error)
@@ -85,8 +86,8 @@ func told(ctx context.Context, _ *suite, m *swarmer, peers []string) (usage, err
 	return usage{}, json.Unmarshal(line, &m.got)
 }
 
-// runSwarm runs a swarm of one party once: one has the file and all others get it at the same time, from it and from each
-// other.
+// runSwarm runs a swarm of one party once: one has the file and all others get it at the same time, from it and from
+// each other.
 func (s *suite) runSwarm(ctx context.Context, r row, set *dataset) (m measure, err error) {
 	kind := members[r.client]
 	r.server = r.client
@@ -124,7 +125,9 @@ func (s *suite) runSwarm(ctx context.Context, r row, set *dataset) (m measure, e
 }
 
 // swarmAround runs the getters of a swarm whose seed is ready.
-func (s *suite) swarmAround(ctx context.Context, r row, set *dataset, root string, seed *server) (m measure, err error) {
+func (s *suite) swarmAround(
+	ctx context.Context, r row, set *dataset, root string, seed *server,
+) (m measure, err error) {
 	home := s.home(r.server, r)
 	addr, err := lookupParty(r.server).address(ctx, s, seed, home)
 	if err != nil {

@@ -37,8 +37,12 @@ var measured = []column{
 	{title: "MB/s", cell: func(l line) string { return fmt.Sprintf("%.0f", rate(l.Bytes, l.Seconds)) }},
 	{title: "s", cell: func(l line) string { return fmt.Sprintf("%.3f", l.Seconds) }},
 	{title: "synced s", cell: func(l line) string { return fmt.Sprintf("%.3f", l.Synced) }},
-	{title: "CPU s client + server", cell: func(l line) string { return fmt.Sprintf("%.2f + %.2f", l.ClientCPU, l.ServerCPU) }},
-	{title: "peak MiB client + server", cell: func(l line) string { return fmt.Sprintf("%d + %d", l.ClientRSS>>20, l.ServerRSS>>20) }},
+	{title: "CPU s client + server", cell: func(l line) string {
+		return fmt.Sprintf("%.2f + %.2f", l.ClientCPU, l.ServerCPU)
+	}},
+	{title: "peak MiB client + server", cell: func(l line) string {
+		return fmt.Sprintf("%d + %d", l.ClientRSS>>20, l.ServerRSS>>20)
+	}},
 }
 
 var (
@@ -90,7 +94,9 @@ func (t table) swarmColumns() []column {
 		{title: "s, all have it", cell: measured[1].cell},
 		measured[2],
 		{title: "seed sent, copies", cell: func(l line) string { return fmt.Sprintf("%.2f", l.copies(l.Sent)) }},
-		{title: "by the kernel, at least", cell: func(l line) string { return fmt.Sprintf("%.2f", l.copies(l.KernelSent)) }},
+		{title: "by the kernel, at least", cell: func(l line) string {
+			return fmt.Sprintf("%.2f", l.copies(l.KernelSent))
+		}},
 		{title: "came twice, %", cell: func(l line) string { return fmt.Sprintf("%.1f", 100*l.copies(l.Duplicates)) }},
 		{title: "CPU s getters + seed", cell: measured[3].cell},
 		{title: "peak MiB largest getter + seed", cell: measured[4].cell},
@@ -103,8 +109,8 @@ func (r *report) writeTable(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "Machine: %s, %d cores (%s), %s, kernel %s, %s %s\n\n",
 		m.CPU, m.Cores, strings.Join(m.Flags, " "), m.Memory, m.Kernel, m.Go, m.OS)
-	fmt.Fprintf(w, "- loop: %d MiB over loopback; link: %d MiB with %s and %.0f Mbit/s each way, connection set-up included; "+
-		"swarm: %d MiB; sparse: %d MiB\n", r.SizeBytes>>20, r.LinkSizeBytes>>20, r.LinkDelay, r.LinkRate/1e6,
+	fmt.Fprintf(w, "- loop: %d MiB over loopback; link: %d MiB with %s and %.0f Mbit/s each way, connection set-up "+
+		"included; swarm: %d MiB; sparse: %d MiB\n", r.SizeBytes>>20, r.LinkSizeBytes>>20, r.LinkDelay, r.LinkRate/1e6,
 		r.SwarmSizeBytes>>20, r.SparseSizeBytes>>20)
 	fmt.Fprintf(w, "- medians of the rounds, largest peak; sources in the page cache, destination on the same disk\n")
 	fmt.Fprintf(w, "- %s %d over loopback, %d over the link\n- %s\n", idealNote, r.Conns, r.LinkConns, boxoNote)

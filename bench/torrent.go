@@ -23,7 +23,8 @@ const (
 
 // torrentParties is libtorrent: clear text over TCP, pieces of 1 MiB checked with SHA-1.
 var torrentParties = []party{{
-	name: "torrent", wire: "BitTorrent in clear, SHA-1 pieces", missing: torrentMissing, fill: torrentFill, address: plainAddress,
+	name: "torrent", wire: "BitTorrent in clear, SHA-1 pieces",
+	missing: torrentMissing, fill: torrentFill, address: plainAddress,
 	serve: func(s *suite, _ row, set *dataset, home string) (command, error) {
 		return s.torrentPeer(filepath.Join(home, torrentName), set.path), nil
 	},
@@ -32,8 +33,8 @@ var torrentParties = []party{{
 	},
 }}
 
-// torrentMissing says why libtorrent cannot be used. The first Python that knows it is: distributions put it beside their
-// own, which need not be the first on the PATH.
+// torrentMissing says why libtorrent cannot be used. The first Python that knows it is: distributions put it beside
+// their own, which need not be the first on the PATH.
 func torrentMissing(ctx context.Context, s *suite) string {
 	if s.python != "" {
 		return ""
@@ -46,9 +47,9 @@ func torrentMissing(ctx context.Context, s *suite) string {
 		out, err := exec.CommandContext(ctx, python, s.torrentPath(), "version").Output()
 		if err == nil && lastLine(out, &v) == nil {
 			s.python = python
-			s.note("libtorrent %s (python3-libtorrent): pieces of 1 MiB, no DHT, local discovery or port mapping, TCP only, "+
-				"encryption off, connected directly; nothing else is changed; it maps its files into memory, so that its peaks count "+
-				"the page cache too", strings.TrimSuffix(v.Version, ".0"))
+			s.note("libtorrent %s (python3-libtorrent): pieces of 1 MiB, no DHT, local discovery or port mapping, TCP "+
+				"only, encryption off, connected directly; nothing else is changed; it maps its files into memory, so that "+
+				"its peaks count the page cache too", strings.TrimSuffix(v.Version, ".0"))
 			return ""
 		}
 	}

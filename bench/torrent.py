@@ -3,9 +3,10 @@
   torrent.py make FILE TORRENT           writes a version 1 torrent, whose pieces are hashed with SHA-1
   torrent.py peer TORRENT FILE [ADDR...] holds or gets the file
 
-A peer prints {"addr": "127.0.0.1:PORT"} once it listens. It connects to the addresses of the command line, of the same form,
-and prints {"bytes": ..., "duplicate_bytes": ...} when it has the file. With --once it then ends; else it also connects to
-those in lines of JSON, {"peers": [ADDR, ...]}, on its standard input, and seeds until SIGTERM, when it prints {"sent": ...}.
+A peer prints {"addr": "127.0.0.1:PORT"} once it listens. It connects to the addresses of the command line, of the same
+form, and prints {"bytes": ..., "duplicate_bytes": ...} when it has the file. With --once it then ends; else it also
+connects to those in lines of JSON, {"peers": [ADDR, ...]}, on its standard input, and seeds until SIGTERM, when it
+prints {"sent": ...}.
 """
 
 import json
@@ -100,7 +101,8 @@ class Peer:
         if not had:
             self.wait(lt.torrent_finished_alert)
             status = self.handle.status()
-            say(bytes=status.total_wanted_done, duplicate_bytes=status.total_redundant_bytes + status.total_failed_bytes)
+            twice = status.total_redundant_bytes + status.total_failed_bytes
+            say(bytes=status.total_wanted_done, duplicate_bytes=twice)
         if not once:
             while not self.stopping:
                 time.sleep(0.05)
