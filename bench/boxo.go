@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,13 +10,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/ipfs/boxo/bitswap"
 	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	"github.com/ipfs/boxo/blockservice"
 	"github.com/ipfs/boxo/blockstore"
 	chunk "github.com/ipfs/boxo/chunker"
-	"github.com/ipfs/boxo/exchange"
 	"github.com/ipfs/boxo/exchange/offline"
 	"github.com/ipfs/boxo/files"
 	"github.com/ipfs/boxo/ipld/merkledag"
@@ -45,6 +46,31 @@ const boxoNote = "boxo v0.42.0 as Kubo sets it up: flatfs v0.6.1 (next-to-last/2
 	"provider search delay); go-libp2p TCP with its default TLS and yamux, resource limits lifted; `get` is a session " +
 	"with the UnixFS file reader copied into the destination, without Kubo's tar step in between; `walk` is the parallel " +
 	"graph fetch behind `ipfs pin add`; there is no router, the client is told the server's address"
+
+var boxoParties = []party{
+	{
+		name: "boxo", wire: "bitswap, TLS", address: peerAddress,
+		fill: func(ctx context.Context, s *suite, r row, set *dataset, home string) (string, error) {
+			var last added
+			if !set.isFile() {
+				err := answer(ctx, s.role("boxo-add", "-home", home, "-car", set.path), &last)
+				return set.root.String(), err
+			}
+			err := answer(ctx, s.role("boxo-add", "-home", home, "-profile", r.profile, set.path), &last)
+			return last.CID, err
+		},
+		serve: func(s *suite, _ row, _ *dataset, home string) (command, error) {
+			return s.role("boxo-serve", "-home", home), nil
+		},
+		get: func(s *suite, g getting) command {
+			args := []string{"-home", g.home, "-from", g.addr, "-o", g.out}
+			if g.row.walk || !g.set.isFile() {
+				args = append(args, "-walk")
+			}
+			return s.role("boxo-get", append(args, g.root)...)
+		},
+	},
+}
 
 // boxoStore is a repository on disk, laid out as Kubo lays out its own.
 type boxoStore struct {
@@ -202,7 +228,58 @@ func boxoExport(ctx context.Context, st *boxoStore, root cid.Cid, path string) e
 	})
 }
 
-// runBoxoServe serves a repository until it is told to stop. Its first line of output is that of `dray serve --json`.
+// boxoNode is a running Bitswap peer.
+type boxoNode struct {
+	store *boxoStore
+	host  host.Host
+	swap  *bitswap.Bitswap
+}
+
+func newBoxoNode(ctx context.Context, home string, listen ...string) (*boxoNode, error) {
+	st, err := openBoxoStore(ctx, home)
+	if err != nil {
+		return nil, err
+	}
+	h, err := boxoHost(listen...)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return &boxoNode{store: st, host: h, swap: boxoSwap(ctx, h, st)}, nil
+}
+
+// Close ends the peer.
+func (b *boxoNode) Close() error { return errors.Join(b.swap.Close(), b.host.Close(), b.store.Close()) }
+
+// announce prints the line of `dray serve --json`.
+func (b *boxoNode) announce() error {
+	up := serving{Peer: b.host.ID().String()}
+	for _, a := range b.host.Addrs() {
+		up.Addrs = append(up.Addrs, a.String()+"/p2p/"+up.Peer)
+	}
+	return printJSON(up)
+}
+
+// connect dials every address, all at once.
+func (b *boxoNode) connect(ctx context.Context, addrs ...string) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(addrs))
+	for i, addr := range addrs {
+		m, err := ma.NewMultiaddr(addr)
+		if err != nil {
+			return err
+		}
+		info, err := peer.AddrInfoFromP2pAddr(m)
+		if err != nil {
+			return err
+		}
+		wg.Go(func() { errs[i] = b.host.Connect(ctx, *info) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// runBoxoServe serves a repository until it is told to stop. Its first line of output is that of `dray serve --json`,
+// its last a sums. In between it gets what its standard input says, a boxoAsk a line, and answers each with a fetched.
 func runBoxoServe(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("boxo-serve", flag.ContinueOnError)
 	home := fs.String("home", "", "repository")
@@ -210,24 +287,49 @@ func runBoxoServe(ctx context.Context, args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	st, err := openBoxoStore(ctx, *home)
+	b, err := newBoxoNode(ctx, *home, *listen)
 	if err != nil {
 		return err
 	}
-	h, err := boxoHost(*listen)
-	if err != nil {
-		return errors.Join(err, st.Close())
+	err = b.announce()
+	// Whoever started this closes the input before it says stop.
+	for lines := bufio.NewScanner(os.Stdin); err == nil && lines.Scan(); {
+		err = b.obey(ctx, lines.Bytes())
 	}
-	swap := boxoSwap(ctx, h, st)
-	up := serving{Peer: h.ID().String()}
-	for _, a := range h.Addrs() {
-		up.Addrs = append(up.Addrs, a.String()+"/p2p/"+up.Peer)
+	if err == nil {
+		<-ctx.Done()
+		var stat *bitswap.Stat
+		if stat, err = b.swap.Stat(); err == nil {
+			err = printJSON(sums{Sent: int64(stat.DataSent)})
+		}
 	}
-	if err := printJSON(up); err != nil {
+	return errors.Join(err, b.Close())
+}
+
+// boxoAsk is a request to get a root from whoever of the peers has it.
+type boxoAsk struct {
+	Root  string   `json:"root"`
+	Out   string   `json:"out"`
+	Peers []string `json:"peers"`
+}
+
+func (b *boxoNode) obey(ctx context.Context, line []byte) error {
+	var q boxoAsk
+	if err := json.Unmarshal(line, &q); err != nil {
 		return err
 	}
-	<-ctx.Done()
-	return errors.Join(swap.Close(), h.Close(), st.Close())
+	root, err := cid.Decode(q.Root)
+	if err != nil {
+		return err
+	}
+	if err := b.connect(ctx, q.Peers...); err != nil {
+		return err
+	}
+	got, err := b.get(ctx, root, q.Out, false)
+	if err != nil {
+		return err
+	}
+	return printJSON(got)
 }
 
 // runBoxoGet fetches a root from one server and, unless -walk is given, writes the file that it is the root of.
@@ -244,38 +346,23 @@ func runBoxoGet(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	addr, err := ma.NewMultiaddr(*from)
+	b, err := newBoxoNode(ctx, *home)
 	if err != nil {
 		return err
 	}
-	info, err := peer.AddrInfoFromP2pAddr(addr)
-	if err != nil {
-		return err
+	var got fetched
+	if err = b.connect(ctx, *from); err == nil {
+		got, err = b.get(ctx, root, *out, *walk)
 	}
-	st, err := openBoxoStore(ctx, *home)
-	if err != nil {
-		return err
-	}
-	h, err := boxoHost()
-	if err != nil {
-		return errors.Join(err, st.Close())
-	}
-	swap := boxoSwap(ctx, h, st)
-	got, err := boxoGet(ctx, h, st, swap, *info, root, *out, *walk)
-	if err = errors.Join(err, swap.Close(), h.Close(), st.Close()); err != nil {
+	if err = errors.Join(err, b.Close()); err != nil {
 		return err
 	}
 	return printJSON(got)
 }
 
-func boxoGet(ctx context.Context, h host.Host, st *boxoStore, swap exchange.Interface, from peer.AddrInfo,
-	root cid.Cid, out string, walk bool,
-) (fetched, error) {
+func (b *boxoNode) get(ctx context.Context, root cid.Cid, out string, walk bool) (fetched, error) {
 	got := fetched{CID: root.String()}
-	if err := h.Connect(ctx, from); err != nil {
-		return got, err
-	}
-	dag := merkledag.NewDAGService(blockservice.New(st, swap, blockservice.WriteThrough(true)))
+	dag := merkledag.NewDAGService(blockservice.New(b.store, b.swap, blockservice.WriteThrough(true)))
 	session := merkledag.NewSession(ctx, dag)
 	if walk {
 		return boxoWalk(ctx, session, got, root)
@@ -291,7 +378,14 @@ func boxoGet(ctx context.Context, h host.Host, st *boxoStore, swap exchange.Inte
 	if got.Bytes, err = node.Size(); err != nil {
 		return got, err
 	}
-	return got, errors.Join(files.WriteTo(node, out), node.Close())
+	if err := errors.Join(files.WriteTo(node, out), node.Close()); err != nil {
+		return got, err
+	}
+	stat, err := b.swap.Stat()
+	if err == nil {
+		got.DuplicateBytes = int64(stat.DupDataReceived)
+	}
+	return got, err
 }
 
 // boxoWalk fetches everything under root as `ipfs pin add` does and counts what it saw.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -24,26 +25,25 @@ import (
 	"dray"
 )
 
-const (
-	listNodes  = 200
-	starBlocks = 10_000
-	starSize   = 100 // bytes in each tiny block
-)
+const starSize = 100 // bytes in each tiny block
 
 // dataset is what a row moves. It is made once and not changed after.
 type dataset struct {
-	// name is "file", "list" or "star".
+	// name is "file", "sparse", "list" or "star".
 	name string
 	// path is the file, or the CAR that holds the blocks of a list or a star.
 	path string
 	// size is the number of payload bytes, for the rates.
 	size int64
-	// sum is the hex SHA-256 of the file; only for a file.
+	// sum is the hex SHA-256 of the file; only for a file. Without it, what is received is compared with path.
 	sum string
 	// blocks is the number of blocks and root the CID on top; only for a list or a star.
 	blocks int
 	root   cid.Cid
 }
+
+// isFile reports whether the data set is a file, and not a graph of blocks.
+func (d *dataset) isFile() bool { return d.blocks == 0 }
 
 // makeFile writes size reproducible random bytes to path.
 func makeFile(path string, size int64, seed uint64) (*dataset, error) {
@@ -145,6 +145,9 @@ func (d *dataset) writeCAR(blocks []dray.Block) error {
 
 // checkFile returns an error unless the file at path has the data set's content.
 func (d *dataset) checkFile(path string) error {
+	if d.sum == "" {
+		return sameFile(d.path, path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -195,6 +198,37 @@ func (d *dataset) checkBlocks(n int) error {
 	}
 	return nil
 }
+
+// sameFile returns an error unless two files have the same bytes.
+func sameFile(want, got string) error {
+	a, err := os.Open(want)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	b, err := os.Open(got)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	x, y := make([]byte, 1<<20), make([]byte, 1<<20)
+	for at := int64(0); ; {
+		n, errA := io.ReadFull(a, x)
+		m, errB := io.ReadFull(b, y)
+		if !bytes.Equal(x[:n], y[:m]) {
+			return fmt.Errorf("%s differs from %s within %d bytes after %d", got, want, max(n, m), at)
+		}
+		at += int64(n)
+		if isEnd(errA) && isEnd(errB) {
+			return nil
+		}
+		if err := errors.Join(errA, errB); err != nil {
+			return err
+		}
+	}
+}
+
+func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // warm reads everything under path, so that the server finds it in the page cache.
 func warm(path string) error {

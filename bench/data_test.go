@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"testing"
@@ -8,6 +9,9 @@ import (
 	"github.com/ipfs/boxo/blockservice"
 	"github.com/ipfs/boxo/exchange/offline"
 	"github.com/ipfs/boxo/ipld/merkledag"
+	"golang.org/x/sys/unix"
+
+	"dray/tensor"
 )
 
 // TestGraphs puts the CARs of the list and the star into a repository and walks them, as the rows do over a network.
@@ -80,5 +84,56 @@ func TestCheckFile(t *testing.T) {
 		if set.checkFile(path) == nil {
 			t.Errorf("a %s file passes", name)
 		}
+		if sameFile(path, path) != nil {
+			t.Errorf("a %s file differs from itself", name)
+		}
+		good := filepath.Join(t.TempDir(), "good")
+		if err := os.WriteFile(good, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if sameFile(good, path) == nil || sameFile(path, good) == nil {
+			t.Errorf("a %s file is the same as the good one", name)
+		}
+	}
+}
+
+// TestSparse checks that the file of holes is what it claims to be: valid tensors, little on the disk, no two parts
+// alike.
+func TestSparse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model.safetensors")
+	set, err := makeSparse(path, 640<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	layout, err := tensor.Read(f, set.size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(layout.Tensors); n != sparseTensors {
+		t.Errorf("%d tensors, want %d", n, sparseTensors)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Size != set.size || st.Blocks*512 > set.size/4 {
+		t.Errorf("%d bytes long, %d on the disk; want %d and far fewer", st.Size, st.Blocks*512, set.size)
+	}
+	seen := map[[32]byte]int64{}
+	part := make([]byte, 1<<20)
+	for at := int64(0); at+int64(len(part)) <= set.size; at += int64(len(part)) {
+		if _, err := f.ReadAt(part, at); err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(part)
+		if other, twice := seen[sum]; twice {
+			t.Fatalf("the parts at %d and %d are alike", other, at)
+		}
+		seen[sum] = at
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -25,13 +26,64 @@ import (
 	"dray/digest"
 )
 
+// The ideals: over TLS; over Dray's libp2p transport; in clear on two connections and on one.
+var idealParties = func() []party {
+	list := []party{{name: "hash"}} // which only hashes, in rows that add
+	for _, v := range []struct {
+		name, wire, over string
+		conns            int
+	}{
+		{"ideal", "TLS 1.3, hashed", "tls", 0},
+		{"p2p", "libp2p TLS, hashed", "p2p", 0},
+		{"clear", "TCP in clear, hashed", "tcp", 2},
+		{"clear1", "TCP in clear, hashed", "tcp", 1},
+	} {
+		address := plainAddress
+		if v.over == "p2p" {
+			address = peerAddress
+		}
+		list = append(list, party{
+			name: v.name, wire: v.wire, address: address,
+			serve: func(s *suite, r row, set *dataset, _ string) (command, error) {
+				leaf, hash := idealParameters(r)
+				return s.role("ideal-serve", "-leaf", leaf, "-hash", hash, "-over", v.over, set.path), nil
+			},
+			get: func(s *suite, g getting) command {
+				leaf, hash := idealParameters(g.row)
+				conns := v.conns
+				switch {
+				case conns > 0:
+				case g.row.net == "link":
+					conns = s.linkConns
+				default:
+					conns = s.conns
+				}
+				return s.role("ideal-get", "-leaf", leaf, "-hash", hash, "-conns", strconv.Itoa(conns), "-over", v.over,
+					"-from", g.addr, "-o", g.out)
+			},
+		})
+	}
+	return list
+}()
+
+// idealParameters returns the leaf size and hash function of the row's profile, as arguments.
+func idealParameters(r row) (leaf, hash string) {
+	p, err := lookupProfile(r.profile)
+	if err != nil {
+		panic(err) // allRows names only profiles that there are
+	}
+	return strconv.Itoa(p.leaf), p.hash()
+}
+
 // idealNote says in the report what the ideal does.
 const idealNote = "ideal: TLS 1.3 between two processes, pread of the source, digest and bytes of each leaf on the wire, " +
 	"hash of each leaf with Dray's own hash code compared with the digest sent, pwrite to the destination; no protocol, " +
-	"no store, no sync; p2p is the same over streams of one connection of Dray's libp2p transport; connections or streams:"
+	"no store, no sync; p2p is the same over streams of one connection of Dray's libp2p transport, clear over two bare TCP " +
+	"connections and clear1 over one; connections or streams of ideal and p2p:"
 
 // The ideal's protocol: the client sends the index of its connection and how many there are, 4 bytes each; the server
-// answers with the file's size, 8 bytes, then sends every leaf whose number has that remainder: its digest, then its bytes.
+// answers with the file's size, 8 bytes, then sends every leaf whose number has that remainder: its digest, then its
+// bytes.
 const digestSize = 32
 
 // socketChunk is how much passes between the cipher and the socket in one system call. TLS records are 16 KiB, which
@@ -134,7 +186,7 @@ func runIdealServe(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("ideal-serve", flag.ContinueOnError)
 	leaf := fs.Int("leaf", 1<<20, "leaf size in bytes")
 	hash := fs.String("hash", "sha2-256", "hash function")
-	overP2P := fs.Bool("p2p", false, "over Dray's libp2p transport")
+	over := fs.String("over", "tls", overHelp)
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -161,31 +213,36 @@ func runIdealServe(ctx context.Context, args []string) error {
 			fmt.Fprintln(os.Stderr, "ideal-serve:", err)
 		}
 	}
-	if *overP2P {
+	switch *over {
+	case "p2p":
 		return serveP2P(ctx, send)
+	case "tcp":
+		return serveTCP(ctx, func(c net.Conn) { send(c) })
 	}
-	return serveTLS(ctx, send)
-}
-
-// serveTLS accepts TLS connections until ctx ends.
-func serveTLS(ctx context.Context, send func(io.ReadWriter)) error {
 	cert, err := selfSigned()
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	if err := printJSON(relaying{Addr: ln.Addr().String()}); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
-	defer stop()
 	cfg := &tls.Config{
 		Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13,
 		DynamicRecordSizingDisabled: true, SessionTicketsDisabled: true,
 	}
+	return serveTCP(ctx, func(c net.Conn) { send(tls.Server(newWide(c), cfg)) })
+}
+
+const overHelp = "what the bytes travel over: tls, tcp (in clear), or p2p (Dray's libp2p transport)"
+
+// serveTCP accepts connections until ctx ends.
+func serveTCP(ctx context.Context, serve func(net.Conn)) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	if err := printJSON(listening{Addr: ln.Addr().String()}); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
@@ -198,7 +255,7 @@ func serveTLS(ctx context.Context, send func(io.ReadWriter)) error {
 		}
 		wg.Go(func() {
 			defer conn.Close()
-			send(tls.Server(newWide(conn), cfg))
+			serve(conn)
 		})
 	}
 }
@@ -241,7 +298,7 @@ func runIdealGet(ctx context.Context, args []string) error {
 	leaf := fs.Int("leaf", 1<<20, "leaf size in bytes")
 	hash := fs.String("hash", "sha2-256", "hash function")
 	conns := fs.Int("conns", 2, "connections")
-	overP2P := fs.Bool("p2p", false, "over Dray's libp2p transport")
+	over := fs.String("over", "tls", overHelp)
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -255,8 +312,11 @@ func runIdealGet(ctx context.Context, args []string) error {
 	}
 	receive := func(c io.ReadWriter, i int) (int64, error) { return idealReceive(c, f, *leaf, code, i, *conns) }
 	fetch := fetchTLS
-	if *overP2P {
+	switch *over {
+	case "p2p":
 		fetch = fetchP2P
+	case "tcp":
+		fetch = fetchTCP
 	}
 	n, err := fetch(ctx, *from, *conns, receive)
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -265,8 +325,20 @@ func runIdealGet(ctx context.Context, args []string) error {
 	return printJSON(fetched{Bytes: n})
 }
 
+// receiver takes what comes over the i-th connection and returns the file's size.
+type receiver func(c io.ReadWriter, i int) (int64, error)
+
 // fetchTLS receives over several connections at once and returns the file's size.
-func fetchTLS(ctx context.Context, from string, conns int, receive func(c io.ReadWriter, i int) (int64, error)) (int64, error) {
+func fetchTLS(ctx context.Context, from string, conns int, receive receiver) (int64, error) {
+	secured := func(c io.ReadWriter, i int) (int64, error) {
+		cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}
+		return receive(tls.Client(newWide(c.(net.Conn)), cfg), i)
+	}
+	return fetchTCP(ctx, from, conns, secured)
+}
+
+// fetchTCP does the same in clear.
+func fetchTCP(ctx context.Context, from string, conns int, receive receiver) (int64, error) {
 	return inParallel(conns, func(i int) (int64, error) {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "tcp", from)
@@ -274,7 +346,7 @@ func fetchTLS(ctx context.Context, from string, conns int, receive func(c io.Rea
 			return 0, err
 		}
 		defer conn.Close()
-		return receive(tls.Client(newWide(conn), &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}), i)
+		return receive(conn, i)
 	})
 }
 

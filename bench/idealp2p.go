@@ -40,7 +40,7 @@ func serveP2P(ctx context.Context, send func(io.ReadWriter)) error {
 }
 
 // fetchP2P receives over several streams of one connection at once and returns the file's size.
-func fetchP2P(ctx context.Context, from string, streams int, receive func(io.ReadWriter, int) (int64, error)) (int64, error) {
+func fetchP2P(ctx context.Context, from string, streams int, receive receiver) (int64, error) {
 	addr, id, ok := strings.Cut(from, "/p2p/")
 	if !ok {
 		return 0, fmt.Errorf("address %q names no peer", from)

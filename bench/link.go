@@ -17,8 +17,8 @@ type linkConfig struct {
 	Delay time.Duration
 	// Rate is in bytes per second; if zero, the rate is unlimited.
 	Rate float64
-	// Queue is how much may wait to be sent, measured in time at Rate; if zero, 10 ms. A sender that is ahead by more is
-	// held back, as by a full socket.
+	// Queue is how much may wait to be sent, measured in time at Rate; if zero, 10 ms. A sender that is ahead by more
+	// is held back, as by a full socket.
 	Queue time.Duration
 }
 
@@ -29,7 +29,8 @@ const (
 	linkPiece = 16 << 10
 	// linkPieces bounds how many pieces of one connection are under way in one direction.
 	linkPieces = 4096
-	// socketBuffer is the size of the link's own socket buffers, small so that what it cannot send stays with the sender.
+	// socketBuffer is the size of the link's own socket buffers, small so that what it cannot send stays with the
+	// sender.
 	socketBuffer = 256 << 10
 )
 
@@ -81,8 +82,9 @@ type piece struct {
 
 var pieceBuffers = sync.Pool{New: func() any { return new([linkPiece]byte) }}
 
-// carry moves bytes from src to dst through l until src ends, then passes the end on. No byte arrives before opened.
-func (l *link) carry(ctx context.Context, dst, src *net.TCPConn, opened time.Time) error {
+// carry moves bytes from src to dst through l until src ends, then passes the end on. No byte arrives before opened. If
+// m is not nil, it is told what arrives.
+func (l *link) carry(ctx context.Context, dst, src *net.TCPConn, opened time.Time, m *meter) error {
 	pieces := make(chan piece, linkPieces)
 	var wg sync.WaitGroup
 	var readErr error
@@ -90,7 +92,7 @@ func (l *link) carry(ctx context.Context, dst, src *net.TCPConn, opened time.Tim
 		defer close(pieces)
 		readErr = l.read(ctx, src, pieces, opened)
 	})
-	writeErr := l.write(ctx, dst, pieces)
+	writeErr := l.write(ctx, dst, pieces, m)
 	if writeErr != nil {
 		_ = src.CloseRead()
 	}
@@ -129,12 +131,15 @@ func (l *link) read(ctx context.Context, src *net.TCPConn, pieces chan<- piece, 
 	}
 }
 
-func (l *link) write(ctx context.Context, dst *net.TCPConn, pieces <-chan piece) error {
+func (l *link) write(ctx context.Context, dst *net.TCPConn, pieces <-chan piece, m *meter) error {
 	timer := newPause()
 	for p := range pieces {
 		err := timer.wait(ctx, time.Until(p.due))
 		if err == nil {
 			_, err = dst.Write(p.buf[:p.n])
+		}
+		if m != nil && err == nil {
+			m.arrive(p.n)
 		}
 		pieceBuffers.Put(p.buf)
 		if err != nil {
@@ -168,11 +173,12 @@ func (p pause) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// relay accepts connections on ln and joins each with one to target through the two directions of a link, until ctx ends.
+// relay accepts connections on ln and joins each with one to target through the two directions of a link, until ctx
+// ends.
 //
 // A connection's first bytes arrive one round trip later than they were sent, because that is what opening it takes: a
 // client of the relay sees its connection open at once, and without this the link's set-up would be free.
-func relay(ctx context.Context, ln *net.TCPListener, target string, cfg linkConfig) error {
+func relay(ctx context.Context, ln *net.TCPListener, target string, cfg linkConfig, m *meter) error {
 	up, down := newLink(cfg), newLink(cfg)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -186,13 +192,14 @@ func relay(ctx context.Context, ln *net.TCPListener, target string, cfg linkConf
 			}
 			return err
 		}
-		opened := time.Now().Add(2 * cfg.Delay)
-		wg.Go(func() { join(ctx, client, target, up, down, opened) })
+		now := time.Now()
+		m.open(now)
+		wg.Go(func() { join(ctx, client, target, up, down, now.Add(2*cfg.Delay), m) })
 	}
 }
 
 // join carries one connection. An error on either side ends both; the parties see it as a broken connection.
-func join(ctx context.Context, client *net.TCPConn, target string, up, down *link, opened time.Time) {
+func join(ctx context.Context, client *net.TCPConn, target string, up, down *link, opened time.Time, m *meter) {
 	defer client.Close()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", target)
@@ -212,20 +219,55 @@ func join(ctx context.Context, client *net.TCPConn, target string, up, down *lin
 	defer stop()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if up.carry(ctx, server, client, opened) != nil {
+		if up.carry(ctx, server, client, opened, nil) != nil {
 			_ = client.Close()
 		}
 	})
 	// The server cannot know of the connection before the client's acknowledgement is there.
-	if down.carry(ctx, client, server, opened.Add(up.cfg.Delay)) != nil {
+	if down.carry(ctx, client, server, opened.Add(up.cfg.Delay), m) != nil {
 		_ = server.Close()
 	}
 	wg.Wait()
 }
 
-// relaying is the first line of the link role's output.
-type relaying struct {
-	Addr string `json:"addr"`
+// firstPayload is how many bytes must have come back before some of them are surely payload: handshakes and the nodes
+// above the leaves are smaller.
+const firstPayload = 32 << 10
+
+// meter watches what a relay hands to its clients.
+type meter struct {
+	mu     sync.Mutex
+	opened time.Time     // when the first connection was
+	down   int64         // bytes that reached clients
+	first  time.Duration // from opened until firstPayload of them had; zero before
+}
+
+// open notes a connection.
+func (m *meter) open(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.opened.IsZero() {
+		m.opened = now
+	}
+}
+
+// arrive notes bytes that reached a client.
+func (m *meter) arrive(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.down
+	m.down += int64(n)
+	if before < firstPayload && m.down >= firstPayload {
+		m.first = time.Since(m.opened)
+	}
+}
+
+// relayed is the last line of the link role's output.
+type relayed struct {
+	// Down is how many bytes reached the client, and First how many seconds after the first connection the first
+	// firstPayload of them had; zero if there were not so many.
+	Down  int64   `json:"down"`
+	First float64 `json:"first_seconds"`
 }
 
 // runLink relays TCP connections to -target through a link until it is told to stop.
@@ -241,12 +283,16 @@ func runLink(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := printJSON(relaying{Addr: ln.Addr().String()}); err != nil {
+	if err := printJSON(listening{Addr: ln.Addr().String()}); err != nil {
 		return err
 	}
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
 		return fmt.Errorf("listener is a %T", ln)
 	}
-	return relay(ctx, tcp, *target, linkConfig{Delay: *delay, Rate: *rate / 8})
+	var m meter
+	if err := relay(ctx, tcp, *target, linkConfig{Delay: *delay, Rate: *rate / 8}, &m); err != nil {
+		return err
+	}
+	return printJSON(relayed{Down: m.down, First: m.first.Seconds()})
 }

@@ -47,6 +47,7 @@ func TestRelay(t *testing.T) {
 		delay = 10 * time.Millisecond
 		rate  = 20e6
 	)
+	var m meter
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -54,7 +55,7 @@ func TestRelay(t *testing.T) {
 	target, front := listen(t), listen(t)
 	defer target.Close()
 	wg.Go(func() {
-		if err := relay(ctx, front, target.Addr().String(), linkConfig{Delay: delay, Rate: rate}); err != nil {
+		if err := relay(ctx, front, target.Addr().String(), linkConfig{Delay: delay, Rate: rate}, &m); err != nil {
 			t.Errorf("relay: %v", err)
 		}
 	})
@@ -95,8 +96,18 @@ func TestRelay(t *testing.T) {
 	}
 	// Opening takes one round trip, the bytes another, and all of them pass the line once before the last comes back.
 	sending := time.Duration(float64(size) / rate * float64(time.Second))
-	if took, least := time.Since(start), 4*delay+sending; took < least {
+	took := time.Since(start)
+	if least := 4*delay + sending; took < least {
 		t.Errorf("took %v, the link allows no less than %v", took, least)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	least := 4*delay + time.Duration(float64(firstPayload)/rate*float64(time.Second))
+	if m.first < least || m.first > took {
+		t.Errorf("first payload after %v, not between %v and %v", m.first, least, took)
+	}
+	if m.down != size {
+		t.Errorf("the meter saw %d bytes come back, not %d", m.down, size)
 	}
 }
 

@@ -22,6 +22,8 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"ideal-serve": runIdealServe,
 	"ideal-get":   runIdealGet,
 	"hash":        runHash,
+	"http-serve":  runHTTPServe,
+	"node-get":    runNodeGet,
 }
 
 func main() {

@@ -1,90 +1,228 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"runtime"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 
-	"github.com/ipfs/go-cid"
-	mh "github.com/multiformats/go-multihash"
+	"golang.org/x/sys/unix"
 )
 
-// added is the last line of `add --json`, Dray's and ours alike.
-type added struct {
-	CID    string `json:"cid"`
-	Bytes  int64  `json:"bytes"`
-	Leaves int    `json:"leaves"`
+// party is a program that can be a side of a row.
+type party struct {
+	name string
+	// wire says how its bytes travel and how they are checked, when the program does not tell by itself.
+	wire string
+	// missing says why the party cannot take part here, or "". If nil, it always can.
+	missing func(ctx context.Context, s *suite) string
+	// fill has home, an empty directory, hold the row's data set and returns the root that clients ask for. If nil, the
+	// file is served from where it lies and there is no root.
+	fill func(ctx context.Context, s *suite, r row, set *dataset, home string) (root string, err error)
+	// serve returns the server; if nil, the party is a client only.
+	serve func(s *suite, r row, set *dataset, home string) (command, error)
+	// address returns where a server that is ready listens: a multiaddr, or host:port.
+	address func(ctx context.Context, s *suite, srv *server, home string) (string, error)
+	// join starts what must run on the client's side before the client. If nil, nothing.
+	join func(ctx context.Context, s *suite, g getting) (*server, error)
+	// get returns the client; if nil, the party is a server only.
+	get func(s *suite, g getting) command
+	// silent says that the client prints no line of JSON about what it got.
+	silent bool
 }
 
-// serving is the first line of `serve --json`.
-type serving struct {
-	Peer  string   `json:"peer"`
-	Addrs []string `json:"addrs"`
+// getting is what a client is asked to do.
+type getting struct {
+	row       row
+	set       *dataset
+	root      string
+	addr      string
+	home, out string
 }
 
-// fetched is the last line of `get --json`.
-type fetched struct {
-	CID     string  `json:"cid"`
-	Bytes   int64   `json:"bytes"`
-	Seconds float64 `json:"seconds"`
-	Sources []struct {
-		Peer     string `json:"peer"`
-		Protocol string `json:"protocol"`
-		Bytes    int64  `json:"bytes"`
-	} `json:"sources,omitempty"`
-	DuplicateBytes int64 `json:"duplicate_bytes"`
-	// Blocks is how many blocks a walk saw; only our own parties fill it.
-	Blocks int `json:"blocks,omitempty"`
-}
-
-// profile is how a file becomes blocks.
-type profile struct {
-	name      string
-	leaf      int
-	links     int
-	rawLeaves bool
-	prefix    cid.Prefix
-	// madeBy is the party whose DAG the others import; if empty, each makes its own from the file.
-	madeBy string
-}
-
-// profiles are Dray's names for the parameters; the first two are Kubo's as well. The last two are nobody's: they are there
-// for the leaf sizes at both ends of what is in use.
-var profiles = []profile{
-	{name: "unixfs-v0-2015", leaf: 256 << 10, links: 174, prefix: prefixV0},
-	{name: "unixfs-v1-2025", leaf: 1 << 20, links: 1024, rawLeaves: true, prefix: prefixV1(mh.SHA2_256)},
-	{name: "native", leaf: 1 << 20, links: 1024, rawLeaves: true, prefix: prefixV1(mh.BLAKE3)},
-	{name: "leaf-64k", leaf: 64 << 10, links: 1024, rawLeaves: true, prefix: prefixV1(mh.SHA2_256), madeBy: "boxo"},
-	{name: "leaf-2m", leaf: 2 << 20, links: 1024, rawLeaves: true, prefix: prefixV1(mh.SHA2_256), madeBy: "boxo"},
-}
-
-var prefixV0 = cid.Prefix{Version: 0, Codec: cid.DagProtobuf, MhType: mh.SHA2_256, MhLength: 32}
-
-func prefixV1(hash uint64) cid.Prefix {
-	return cid.Prefix{Version: 1, Codec: cid.DagProtobuf, MhType: hash, MhLength: 32}
-}
-
-func lookupProfile(name string) (profile, error) {
-	for _, p := range profiles {
-		if p.name == name {
-			return p, nil
+// parties are all there are, by name.
+var parties = func() map[string]party {
+	m := map[string]party{}
+	for _, list := range [][]party{
+		drayParties, boxoParties, idealParties, httpParties, rsyncParties, torrentParties, kuboParties,
+	} {
+		for _, p := range list {
+			m[p.name] = p
 		}
 	}
-	return profile{}, fmt.Errorf("no profile %q", name)
-}
+	return m
+}()
 
-// hashCode returns the multihash code of a function by its name.
-func hashCode(name string) (uint64, error) {
-	switch name {
-	case "sha2-256":
-		return mh.SHA2_256, nil
-	case "blake3":
-		return mh.BLAKE3, nil
+// lookupParty returns a party that allRows names.
+func lookupParty(name string) party {
+	p, ok := parties[name]
+	if !ok {
+		panic("no party " + name)
 	}
-	return 0, fmt.Errorf("no hash function %q", name)
+	return p
 }
 
-// hash returns the name of the profile's hash function.
-func (p profile) hash() string { return mh.Codes[p.prefix.MhType] }
+// missing says why a row cannot run here, or "".
+func (s *suite) missing(ctx context.Context, r row) string {
+	if why := s.tooLarge(r); why != "" {
+		return why
+	}
+	for _, name := range []string{r.client, r.server} {
+		if name == "" {
+			continue
+		}
+		if p := lookupParty(name); p.missing != nil {
+			if why := p.missing(ctx, s); why != "" {
+				return why
+			}
+		}
+	}
+	return ""
+}
 
-// cores is how many cores a party uses.
-func cores() int { return runtime.GOMAXPROCS(0) }
+// tooLarge says why the disk has no room for what the row receives, or "".
+func (s *suite) tooLarge(r row) string {
+	size := map[string]int64{
+		"file": s.size, "link-file": s.linkSize, "swarm": s.swarmSize * int64(r.getters), "sparse": s.sparseSize,
+	}[r.data()]
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.work, &fs); err != nil {
+		return err.Error()
+	}
+	// A store that keeps blocks and then writes the file needs twice the room, and the servers' homes are there too.
+	if free := int64(fs.Bavail) * fs.Bsize; free < 4*size {
+		return fmt.Sprintf("%d MiB are free on the disk, and it may need %d", free>>20, 4*size>>20)
+	}
+	return ""
+}
+
+// needs returns what says whether a program is on the PATH.
+func needs(program string) func(context.Context, *suite) string {
+	return func(context.Context, *suite) string {
+		if _, err := exec.LookPath(program); err != nil {
+			return program + " is not installed"
+		}
+		return ""
+	}
+}
+
+// home is the directory of a server for one data set.
+func (s *suite) home(party string, r row) string {
+	return filepath.Join(s.work, "homes", party, r.net+"-"+r.data()+"-"+r.profile)
+}
+
+// prepare gives the row's server its data set, the first time, and returns the root that the client asks for.
+func (s *suite) prepare(ctx context.Context, r row, set *dataset) (string, error) {
+	home := s.home(r.server, r)
+	if root, ok := s.homes[home]; ok {
+		return root, nil
+	}
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return "", err
+	}
+	var root string
+	if fill := lookupParty(r.server).fill; fill != nil {
+		var err error
+		if root, err = fill(ctx, s, r, set, home); err != nil {
+			return "", err
+		}
+	}
+	// Whoever makes a DAG with the same parameters must get the same root, or rows of one group are not comparable.
+	if set.isFile() && slices.Contains(rootMakers, r.server) {
+		for _, other := range rootMakers {
+			if got, ok := s.homes[s.home(other, r)]; ok && got != root {
+				return "", fmt.Errorf("%s says the root is %s, %s says %s", r.server, root, other, got)
+			}
+		}
+	}
+	s.homes[home] = root
+	return root, nil
+}
+
+// rootMakers are the parties that make DAGs.
+var rootMakers = []string{"boxo", "dray", "dray-auth", "kubo"}
+
+// answer runs c to its end and decodes its last line.
+func answer(ctx context.Context, c command, v any) error {
+	out, _, _, err := c.runToEnd(ctx)
+	if err != nil {
+		return err
+	}
+	return lastLine(out, v)
+}
+
+// listening is the first line of a server that has a host:port.
+type listening struct {
+	Addr string `json:"addr"`
+}
+
+// plainAddress reads the address of a server whose first line is a listening.
+func plainAddress(_ context.Context, _ *suite, srv *server, _ string) (string, error) {
+	var at listening
+	if err := srv.announced(&at); err != nil {
+		return "", err
+	}
+	if at.Addr == "" {
+		return "", fmt.Errorf("%v: no address in %q", srv.what, srv.first)
+	}
+	return at.Addr, nil
+}
+
+// peerAddress reads the address of a server whose first line is a serving.
+func peerAddress(_ context.Context, _ *suite, srv *server, _ string) (string, error) {
+	var up serving
+	if err := srv.announced(&up); err != nil {
+		return "", err
+	}
+	return chooseAddr(up)
+}
+
+// chooseAddr returns a plain TCP address with the peer's id.
+func chooseAddr(up serving) (string, error) {
+	for _, a := range up.Addrs {
+		if tcpAddr.MatchString(a) {
+			if !strings.Contains(a, "/p2p/") {
+				a += "/p2p/" + up.Peer
+			}
+			return a, nil
+		}
+	}
+	return "", fmt.Errorf("no plain TCP address among %q", up.Addrs)
+}
+
+// tcpAddr matches a multiaddr of TCP without a WebSocket on top.
+var tcpAddr = regexp.MustCompile(`^/ip4/([0-9.]+)/tcp/([0-9]+)(/p2p/[^/]+)?$`)
+
+// hostPort returns where addr, in either form, listens.
+func hostPort(addr string) string {
+	if m := tcpAddr.FindStringSubmatch(addr); m != nil {
+		return net.JoinHostPort(m[1], m[2])
+	}
+	return addr
+}
+
+// replacePort returns addr with the port of hostPort instead of its own.
+func replacePort(addr, hostPort string) string {
+	_, port, err := net.SplitHostPort(hostPort)
+	m := tcpAddr.FindStringSubmatch(addr)
+	if err != nil || m == nil {
+		return hostPort
+	}
+	return fmt.Sprintf("/ip4/%s/tcp/%s%s", m[1], port, m[3])
+}
+
+// freePort returns a port of 127.0.0.1 that nobody listens on now, for a program that cannot choose one by itself.
+func freePort() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	return port, errors.Join(err, ln.Close())
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -24,6 +25,8 @@ const (
 	stopWithin = 20 * time.Second
 	// sampleEvery is how often a client's memory is looked at while it runs.
 	sampleEvery = 10 * time.Millisecond
+	// sampleTreeEvery is the same for a program that forks, whose processes take longer to find.
+	sampleTreeEvery = 50 * time.Millisecond
 	// clockTick is the unit of the CPU times in /proc/PID/stat on every Linux that Go runs on.
 	clockTick = 10 * time.Millisecond
 )
@@ -40,22 +43,41 @@ type usage struct {
 type command struct {
 	path string
 	args []string
+	// env is added to this program's own environment.
+	env []string
+	// forks says that the program does its work in processes of its own making, whose memory counts too.
+	forks bool
+	// stopped is the exit status with which the program answers SIGTERM.
+	stopped int
+	// ready is the beginning of the line that says that a server is ready; if empty, its first line says so.
+	ready string
+	// listens is the host:port of a server that prints nothing: it is ready when that accepts connections.
+	listens string
 }
 
 func (c command) String() string { return c.path + " " + strings.Join(c.args, " ") }
 
-// runToEnd starts c, waits for it and returns its standard output, how long it took and what it used.
-func (c command) runToEnd(ctx context.Context) (out []byte, took time.Duration, used usage, err error) {
+// exec returns c as package os/exec wants it. If ctx ends, the process is told to stop, and killed when it does not.
+func (c command) exec(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.path, c.args...)
+	if len(c.env) > 0 {
+		cmd.Env = append(os.Environ(), c.env...)
+	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopWithin
+	return cmd
+}
+
+// runToEnd starts c, waits for it and returns its standard output, how long it took and what it used.
+func (c command) runToEnd(ctx context.Context) (out []byte, took time.Duration, used usage, err error) {
+	cmd := c.exec(ctx)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
 		return nil, 0, usage{}, err
 	}
-	peak := samplePeak(cmd.Process.Pid)
+	peak := samplePeak(cmd.Process.Pid, c.forks)
 	err = cmd.Wait()
 	took = time.Since(start)
 	used = usage{PeakRSS: peak()}
@@ -69,8 +91,8 @@ func (c command) runToEnd(ctx context.Context) (out []byte, took time.Duration, 
 	return stdout.Bytes(), took, used, err
 }
 
-// closerPeak chooses between a peak that was sampled, which may miss the last few milliseconds, and the kernel's own, which
-// starts at this program's peak because a child is this program until it executes another.
+// closerPeak chooses between a peak that was sampled, which may miss the last few milliseconds, and the kernel's own,
+// which starts at this program's peak because a child is this program until it executes another.
 func closerPeak(sampled int64, state *os.ProcessState) int64 {
 	ru, ok := state.SysUsage().(*syscall.Rusage)
 	if !ok {
@@ -84,18 +106,23 @@ func closerPeak(sampled int64, state *os.ProcessState) int64 {
 }
 
 // samplePeak watches a process's peak memory until the returned function is called, which returns the last value seen.
-func samplePeak(pid int) func() int64 {
+// With forks it is the sum over the process and its descendants.
+func samplePeak(pid int, forks bool) func() int64 {
 	var (
 		wg   sync.WaitGroup
 		peak int64
 		stop = make(chan struct{})
 	)
+	read, every := peakRSS, sampleEvery
+	if forks {
+		read, every = treePeak, sampleTreeEvery
+	}
 	wg.Go(func() {
-		t := time.NewTicker(sampleEvery)
+		t := time.NewTicker(every)
 		defer t.Stop()
 		for {
-			if n, err := peakRSS(pid); err == nil && n > 0 {
-				peak = n
+			if n, err := read(pid); err == nil {
+				peak = max(peak, n)
 			}
 			select {
 			case <-t.C:
@@ -111,43 +138,105 @@ func samplePeak(pid int) func() int64 {
 	}
 }
 
+// serverLines bounds how many of a server's lines wait to be read; beyond that the oldest are forgotten.
+const serverLines = 64
+
 // server is a process that runs in the background.
 type server struct {
 	what   command
 	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout io.ReadCloser
 	stderr bytes.Buffer
-	lines  sync.WaitGroup
+	reader sync.WaitGroup
+	lines  chan []byte // closed when its output ends
 	first  []byte
+	peak   func() int64 // for a program that forks
 }
 
-// start starts c and returns when it has printed its first line.
+// start starts c and returns when it is ready.
 func (c command) start() (*server, error) {
-	s := &server{what: c, cmd: exec.Command(c.path, c.args...)}
+	s := &server{what: c, cmd: c.exec(context.Background()), lines: make(chan []byte, serverLines)}
 	s.cmd.Stderr = &s.stderr
-	s.cmd.WaitDelay = stopWithin
-	stdout, err := s.cmd.StdoutPipe()
-	if err != nil {
+	var err error
+	if s.stdout, err = s.cmd.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
-	first := make(chan []byte, 1)
-	s.lines.Go(func() {
-		r := bufio.NewReader(stdout)
-		line, _ := r.ReadBytes('\n')
-		first <- line
-		_, _ = io.Copy(io.Discard, r)
-	})
-	select {
-	case s.first = <-first:
-	case <-time.After(readyWithin):
+	s.reader.Go(s.read)
+	if c.forks {
+		s.peak = samplePeak(s.cmd.Process.Pid, true)
 	}
-	if len(s.first) == 0 {
-		_, err := s.stop()
-		return nil, fmt.Errorf("%v: not ready: %w: %s", c, err, tail(s.stderr.Bytes()))
+	if err := s.awaitReady(); err != nil {
+		_, stopErr := s.stop()
+		return nil, fmt.Errorf("%v: not ready: %w: %s", c, errors.Join(err, stopErr), tail(s.stderr.Bytes()))
 	}
 	return s, nil
+}
+
+func (s *server) read() {
+	defer close(s.lines)
+	r := bufio.NewReader(s.stdout)
+	for {
+		line, err := r.ReadBytes('\n')
+		if len(line) > 0 {
+			if len(s.lines) == cap(s.lines) {
+				select {
+				case <-s.lines:
+				default: // somebody has read them meanwhile
+				}
+			}
+			s.lines <- line // there is room, as nobody else sends
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (s *server) awaitReady() error {
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	if s.what.listens != "" {
+		timer := newPause()
+		for {
+			conn, err := net.Dial("tcp", s.what.listens)
+			if err == nil {
+				return conn.Close()
+			}
+			if timer.wait(ctx, sampleEvery) != nil {
+				return err
+			}
+		}
+	}
+	for {
+		line, err := s.next(ctx)
+		if err != nil {
+			return err
+		}
+		if bytes.HasPrefix(line, []byte(s.what.ready)) {
+			s.first = line
+			return nil
+		}
+	}
+}
+
+// next returns the server's next line.
+func (s *server) next(ctx context.Context) ([]byte, error) {
+	select {
+	case line, ok := <-s.lines:
+		if !ok {
+			return nil, fmt.Errorf("%v ended: %s", s.what, tail(s.stderr.Bytes()))
+		}
+		return line, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // announced decodes the server's first line.
@@ -158,9 +247,23 @@ func (s *server) announced(v any) error {
 	return nil
 }
 
+// tell writes a line of JSON to the server's standard input.
+func (s *server) tell(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = s.stdin.Write(append(b, '\n'))
+	return err
+}
+
 // used returns what the server has used so far.
 func (s *server) used() (usage, error) {
 	pid := s.cmd.Process.Pid
+	if s.what.forks {
+		cpu, err := treeCPU(pid)
+		return usage{CPU: cpu}, err
+	}
 	cpu, err := cpuTime(pid)
 	if err != nil {
 		return usage{}, err
@@ -169,30 +272,46 @@ func (s *server) used() (usage, error) {
 	return usage{CPU: cpu, PeakRSS: peak}, err
 }
 
-// stop ends the server and returns what it used in all.
-func (s *server) stop() (usage, error) {
+// ending is what a server leaves behind.
+type ending struct {
+	// peak is the most memory that a program that forks had resident; of others, used tells.
+	peak int64
+	// last is the last line that it printed and nobody read.
+	last []byte
+}
+
+// stop ends the server: its input ends, then it is told to terminate, then it is killed.
+func (s *server) stop() (ending, error) {
+	_ = s.stdin.Close() // it may be closed at the other end
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return usage{}, err
+		return ending{}, err
 	}
-	killer := time.AfterFunc(stopWithin, func() { _ = s.cmd.Process.Kill() })
+	killer := time.AfterFunc(stopWithin, func() {
+		_ = s.cmd.Process.Kill()
+		_ = s.stdout.Close() // which a process that it left behind may hold open
+	})
 	defer killer.Stop()
-	s.lines.Wait()
+	s.reader.Wait()
+	var e ending
+	for line := range s.lines {
+		e.last = line
+	}
+	if s.peak != nil {
+		e.peak = s.peak()
+	}
 	err := s.cmd.Wait()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		// Ending by the signal that we sent is what was asked for.
-		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() && ws.Signal() == syscall.SIGTERM {
+		ws, ok := exit.Sys().(syscall.WaitStatus)
+		if ok && (ws.Signaled() && ws.Signal() == syscall.SIGTERM || ws.Exited() && ws.ExitStatus() == s.what.stopped) {
 			err = nil
 		}
 	}
 	if err != nil {
 		err = fmt.Errorf("%v: %w: %s", s.what, err, tail(s.stderr.Bytes()))
 	}
-	used := usage{CPU: s.cmd.ProcessState.UserTime() + s.cmd.ProcessState.SystemTime()}
-	if ru, ok := s.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		used.PeakRSS = ru.Maxrss << 10
-	}
-	return used, err
+	return e, err
 }
 
 // peakRSS reads the most memory, in bytes, that a running process ever had resident.
@@ -210,27 +329,95 @@ func peakRSS(pid int) (int64, error) {
 	return 0, nil // a process that has ended has no memory left to tell of
 }
 
-// cpuTime reads the user and system time that a running process has used.
-func cpuTime(pid int) (time.Duration, error) {
+// The fields of /proc/PID/stat behind the program's name.
+const (
+	statParent = 1
+	statUser   = 11 // user, system, and the same of children that were waited for
+	statFields = 15
+)
+
+// procStat reads the fields of /proc/PID/stat behind the program's name, which is in brackets and may hold spaces.
+func procStat(pid int) ([]string, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < statFields {
+		return nil, fmt.Errorf("short stat line %q", b)
+	}
+	return fields, nil
+}
+
+// cpuTime reads the user and system time that a running process has used.
+func cpuTime(pid int) (time.Duration, error) { return ticks(pid, 2) }
+
+// ticks adds up the first n of the times in a process's stat line.
+func ticks(pid, n int) (time.Duration, error) {
+	fields, err := procStat(pid)
 	if err != nil {
 		return 0, err
 	}
-	// The second field is the program's name in brackets and may hold spaces; the rest is counted from its end.
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	const utime, stime = 11, 12
-	if len(fields) <= stime {
-		return 0, fmt.Errorf("short stat line %q", b)
-	}
-	var ticks int64
-	for _, f := range fields[utime : stime+1] {
-		n, err := strconv.ParseInt(f, 10, 64)
+	var sum int64
+	for _, f := range fields[statUser : statUser+n] {
+		t, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
 			return 0, err
 		}
-		ticks += n
+		sum += t
 	}
-	return time.Duration(ticks) * clockTick, nil
+	return time.Duration(sum) * clockTick, nil
+}
+
+// tree returns a process and its descendants.
+func tree(pid int) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	children := map[int][]int{}
+	for _, e := range entries {
+		child, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		fields, err := procStat(child)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		if parent, err := strconv.Atoi(fields[statParent]); err == nil {
+			children[parent] = append(children[parent], child)
+		}
+	}
+	all := []int{pid}
+	for i := 0; i < len(all); i++ {
+		all = append(all, children[all[i]]...)
+	}
+	return all, nil
+}
+
+// treePeak adds up the peaks of a process and its descendants.
+func treePeak(pid int) (int64, error) {
+	pids, err := tree(pid)
+	var sum int64
+	for _, p := range pids {
+		if n, err := peakRSS(p); err == nil { // else it has ended meanwhile
+			sum += n
+		}
+	}
+	return sum, err
+}
+
+// treeCPU adds up what a process, its descendants and those of them that have ended took.
+func treeCPU(pid int) (time.Duration, error) {
+	pids, err := tree(pid)
+	var sum time.Duration
+	for _, p := range pids {
+		if t, err := ticks(p, 4); err == nil {
+			sum += t
+		}
+	}
+	return sum, err
 }
 
 // tail returns the end of a program's complaint, short enough for one error.

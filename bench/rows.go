@@ -6,24 +6,20 @@ import "fmt"
 type row struct {
 	// net is "loop" or "link".
 	net string
-	// set names the data set: "file", "list", "star" or "add".
+	// set names the data set: "file", "list", "star" or "sparse"; or what else is done: "add" a file, or "swarm".
 	set string
 	// profile is how a file is cut; empty for what is not a file.
 	profile string
-	// client and server are parties. For "add" there is no server.
+	// client and server are parties. For "add" and "swarm" there is no server.
 	client, server string
+	// getters is how many get the file in a swarm.
+	getters int
 	// walk makes boxo fetch the graph and write no file.
 	walk bool
 }
 
 // String names the row, for -run and the report.
-func (r row) String() string {
-	s := r.net + "/" + r.set
-	if r.profile != "" {
-		s += "/" + r.profile
-	}
-	return s + "/" + r.pairing()
-}
+func (r row) String() string { return r.group() + "/" + r.pairing() }
 
 // pairing names the parties.
 func (r row) pairing() string {
@@ -37,14 +33,30 @@ func (r row) pairing() string {
 }
 
 // group is what the rows that are compared with each other have in common.
-func (r row) group() string { return row{net: r.net, set: r.set, profile: r.profile}.prefix() }
-
-func (r row) prefix() string {
-	if r.profile == "" {
-		return r.net + "/" + r.set
+func (r row) group() string {
+	s := r.net + "/" + r.set
+	if r.getters > 0 {
+		s += fmt.Sprintf("-%d", r.getters)
 	}
-	return r.net + "/" + r.set + "/" + r.profile
+	if r.profile != "" {
+		s += "/" + r.profile
+	}
+	return s
 }
+
+// data names the row's data set.
+func (r row) data() string {
+	switch {
+	case r.set == "add":
+		return "file"
+	case r.set == "file" && r.net == "link":
+		return "link-file"
+	}
+	return r.set
+}
+
+// native is the profile that two Drays use between themselves.
+const native = "native"
 
 // allRows lists every row in the order in which a round runs them.
 func allRows() []row {
@@ -54,18 +66,25 @@ func allRows() []row {
 			rows = append(rows, row{net: net, set: set, profile: profile, client: p[0], server: p[1]})
 		}
 	}
+	same := func(name string) [2]string { return [2]string{name, name} }
 	var (
-		ideal    = [2]string{"ideal", "ideal"}
-		p2p      = [2]string{"p2p", "p2p"}
-		boxoBoxo = [2]string{"boxo", "boxo"}
-		drayDray = [2]string{"dray", "dray"}
-		drayBoxo = [2]string{"dray", "boxo"}
-		boxoDray = [2]string{"boxo", "dray"}
+		ideal, p2p         = same("ideal"), same("p2p")
+		boxoBoxo, drayDray = same("boxo"), same("dray")
+		drayAuth           = same("dray-auth")
+		drayBoxo           = [2]string{"dray", "boxo"}
+		boxoDray           = [2]string{"boxo", "dray"}
 	)
 	for _, p := range profiles {
-		if p.madeBy == "" {
-			pairs("loop", "file", p.name, ideal, p2p, boxoBoxo, drayDray, drayBoxo, boxoDray)
+		if p.madeBy != "" {
+			continue
 		}
+		pairs("loop", "file", p.name, ideal, p2p)
+		if p.name != native {
+			pairs("loop", "file", p.name, boxoBoxo, drayDray, drayBoxo, boxoDray)
+			continue
+		}
+		pairs("loop", "file", p.name, same("clear"), [2]string{"clear1", "clear"}, boxoBoxo, same("kubo"), drayDray,
+			drayAuth, drayBoxo, boxoDray, [2]string{"curl", "http"}, same("torrent"), same("rsync"))
 	}
 	for _, p := range profiles {
 		if p.madeBy == "" {
@@ -75,13 +94,22 @@ func allRows() []row {
 				row{net: "loop", set: "add", profile: p.name, client: "dray"})
 		}
 	}
+	for _, getters := range []int{4, 8} {
+		for _, name := range []string{"dray", "dray-auth", "torrent", "boxo", "curl"} {
+			rows = append(rows, row{net: "loop", set: "swarm", profile: native, client: name, getters: getters})
+		}
+	}
 	for _, p := range profiles {
 		pairs("link", "file", p.name, ideal, p2p, boxoBoxo)
 		rows = append(rows, row{net: "link", set: "file", profile: p.name, client: "boxo", server: "boxo", walk: true})
 		pairs("link", "file", p.name, drayDray, drayBoxo, boxoDray)
+		if p.name == native {
+			pairs("link", "file", p.name, [2]string{"dray-node", "dray"}, drayAuth)
+		}
 	}
 	for _, set := range []string{"list", "star"} {
 		pairs("link", set, "", boxoBoxo, drayDray, drayBoxo, boxoDray)
 	}
+	pairs("loop", "sparse", native, drayDray, drayAuth)
 	return rows
 }

@@ -67,6 +67,8 @@ type Progress struct {
 	Rate float64
 	// Elapsed is the time since the call.
 	Elapsed time.Duration
+	// First is the time from the call to the first leaf of a peer in its place; zero until then.
+	First time.Duration
 	// Sources says which peer gave how much.
 	Sources []Source
 	// Duplicates is the number of bytes that came twice.
@@ -555,6 +557,9 @@ func (f *fetch) delivered(ctx context.Context, d delivery) error {
 	}
 	for _, file := range w.files {
 		f.inPlace(file, w.size, false)
+	}
+	if f.progress.First == 0 && d.peer != "" {
+		f.progress.First = time.Since(f.start)
 	}
 	return nil
 }
