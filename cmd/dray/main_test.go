@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,7 +54,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": cmdExit, "random": cmdRandom, "model": cmdModel, "serve": cmdStartServe, "halt": cmdHalt,
 			"proxy": cmdProxy, "start": cmdStart, "outlast": cmdOutlast, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded,
-			"last": cmdLast,
+			"last":    cmdLast,
 			"setlast": cmdSetLast, "garble": cmdGarble, "checkpoint": cmdCheckpoint, "tensors": cmdSameTensors,
 		},
 		Setup: func(e *testscript.Env) error {
@@ -281,7 +282,9 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 		wg    sync.WaitGroup
 		mu    sync.Mutex
 		conns []net.Conn
+		left  atomic.Int64 // for all connections together
 	)
+	left.Store(most)
 	keep := func(c net.Conn) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -304,7 +307,7 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 				io.Copy(out, in)
 				out.Close() // the client is gone
 			})
-			wg.Go(func() { io.CopyN(in, out, most) }) // then nothing more comes, and the connection stays open
+			wg.Go(func() { io.Copy(in, &sharedLimit{out, &left}) }) // then nothing more comes, and the connections stay open
 		}
 	})
 	ts.Defer(func() {
@@ -318,6 +321,22 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	ours := fmt.Sprintf("/tcp/%d", l.Addr().(*net.TCPAddr).Port)
 	ts.Setenv(args[0], tcpPort.ReplaceAllString(args[1], ours))
+}
+
+// sharedLimit reads until several readers together have read so much.
+type sharedLimit struct {
+	r    io.Reader
+	left *atomic.Int64
+}
+
+func (l *sharedLimit) Read(p []byte) (int, error) {
+	p = p[:min(len(p), 4096)] // readers overshoot by no more
+	if l.left.Load() <= 0 {
+		return 0, io.EOF
+	}
+	n, err := l.r.Read(p)
+	l.left.Add(-int64(n))
+	return n, err
 }
 
 // lastJSON decodes the last line of a file.
