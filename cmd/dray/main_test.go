@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -35,7 +36,8 @@ func TestMain(m *testing.M) {
 //	serve NAME [FLAGS…]         start `dray --home NAME serve`, wait until it is ready, set $NAME to its address and
 //	                            $NAME_peer to its id
 //	halt NAME                   SIGTERM it, and expect exit code 0
-//	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client
+//	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client,
+//	                            on all connections together
 //	start NAME BYTES ARGS…      start `dray ARGS… --json` and wait until that many bytes are in place
 //	outlast NAME SECONDS        wait until a process begun with start has run for so long
 //	spawn NAME ARGS…            start `dray ARGS…`, wait for its first line and write that to NAME.first
@@ -269,12 +271,28 @@ func cmdSpawn(ts *testscript.TestScript, neg bool, args []string) {
 var tcpPort = regexp.MustCompile(`/tcp/(\d+)`)
 
 // cmdProxy starts a relay that the script's end stops.
+// rationed reads until so many bytes were read by all who share the ration.
+type rationed struct {
+	r    io.Reader
+	left *atomic.Int64
+}
+
+func (r *rationed) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	if left := r.left.Add(-int64(n)); left < 0 {
+		return max(0, n+int(left)), io.EOF
+	}
+	return n, err
+}
+
 func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, len(args) == 3, "proxy NAME ADDR BYTES")
 	port := tcpPort.FindStringSubmatch(args[1])
 	need(ts, neg, port != nil, "proxy NAME /ip4/127.0.0.1/tcp/PORT/p2p/ID BYTES")
 	most, err := strconv.ParseInt(args[2], 10, 64)
 	ts.Check(err)
+	var left atomic.Int64
+	left.Store(most)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
 	var (
@@ -304,7 +322,7 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 				io.Copy(out, in)
 				out.Close() // the client is gone
 			})
-			wg.Go(func() { io.CopyN(in, out, most) }) // then nothing more comes, and the connection stays open
+			wg.Go(func() { io.Copy(in, &rationed{out, &left}) }) // then nothing more comes, and the connection stays open
 		}
 	})
 	ts.Defer(func() {
