@@ -7,9 +7,9 @@ import (
 	"dray/transport"
 )
 
-// A link's blocks start on streams that share the peer's connection. Once so many were written that it pays, each writer has
-// a bulk stream opened, in the background, and moves to it between two blocks. Between streams there is no order, so
-// nothing needs to be drained.
+// A link's blocks start on streams that share the peer's connection. Once so many were written that it pays, each
+// writer has a bulk stream opened, in the background, and moves to it between two blocks. Between streams there is no
+// order, so nothing needs to be drained.
 
 const (
 	// bulkAfter is how many bytes of blocks go to a peer before bulk streams are opened. It costs about three round trips
