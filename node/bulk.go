@@ -7,9 +7,9 @@ import (
 	"dray/transport"
 )
 
-// A link's blocks start on streams that share the peer's connection. Once so many were written that it pays, each writer has
-// a bulk stream opened, in the background, and moves to it between two blocks. Between streams there is no order, so
-// nothing needs to be drained.
+// A link's blocks start on streams that share the peer's connection. Once so many were written that it pays, each
+// writer has a bulk stream opened, in the background, and moves to it between two blocks. Between streams there is no
+// order, so nothing needs to be drained.
 
 const (
 	// bulkAfter is how many bytes of blocks go to a peer before bulk streams are opened. It costs about three round trips
@@ -25,10 +25,20 @@ type bulkState struct {
 	from atomic.Int64 // the node's time before which no bulk stream is opened
 }
 
-// inherit keeps a link that is started over from trying again what has just failed.
-func (b *bulkState) inherit(old *bulkState) { b.from.Store(old.from.Load()) }
-
-func (b *bulkState) pause(now time.Duration) { b.from.Store(int64(now + bulkPause)) }
+// pauseBulk keeps this link, and those with the same peer that follow it, from trying again what has just failed.
+func (l *link) pauseBulk() {
+	n := l.n
+	from := n.now() + bulkPause
+	l.bulk.from.Store(int64(from))
+	n.do(func() {
+		for id, t := range n.bulkFrom {
+			if t <= n.now() {
+				delete(n.bulkFrom, id)
+			}
+		}
+		n.bulkFrom[l.peer] = from
+	})
+}
 
 // mover takes one writer to a bulk stream. Owned by the writer.
 type mover struct {
@@ -58,7 +68,7 @@ func (o *outStream) wrote(bytes int) {
 			o.move.moved = true
 			l.n.cfg.Log.Debug("blocks move to a bulk stream", "peer", l.peer, "sent", sent)
 			o.s.Close()
-			o.s = s
+			o.s, o.guess = s, false
 		}
 	default:
 	}
@@ -73,7 +83,7 @@ func (o *outStream) openBulk(b transport.Bulker) {
 		s, err := b.OpenBulk(l.ctx, protocol)
 		if err != nil {
 			n.cfg.Log.Debug("no bulk stream", "peer", l.peer, "err", err)
-			l.bulk.pause(n.now())
+			l.pauseBulk()
 			opened <- nil
 			return
 		}
@@ -93,6 +103,6 @@ func (o *outStream) openBulk(b transport.Bulker) {
 // broke is called when a write has failed.
 func (o *outStream) broke() {
 	if o.move.moved {
-		o.l.bulk.pause(o.l.n.now())
+		o.l.pauseBulk()
 	}
 }

@@ -90,6 +90,7 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	l.any.Store(anyVersion)
 	l.ctx, l.cancel = context.WithCancel(n.ctx)
 	n.links[id] = l
+	l.bulk.from.Store(int64(n.bulkFrom[id]))
 	n.wg.Go(l.writeControl)
 	for range n.cfg.Streams {
 		n.wg.Go(l.writeBlocks)
@@ -412,9 +413,6 @@ func (n *Node) refused(l *link) {
 func (n *Node) reopen(old *link, anyVersion bool) {
 	n.removeLink(old)
 	n.openLinkAs(old.conn, anyVersion, old.failures)
-	if l := n.links[old.peer]; l != nil {
-		l.bulk.inherit(&old.bulk)
-	}
 }
 
 // dial connects to a peer in the background, one dial per peer at a time.

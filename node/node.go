@@ -87,7 +87,8 @@ type Node struct {
 	engine   *exchange.Engine
 	links    map[dray.PeerID]*link
 	dialling map[dray.PeerID]bool
-	queue    []job // jobs not handed out yet; the engine bounds their number
+	bulkFrom map[dray.PeerID]time.Duration // when bulk streams may be opened to peers where one has failed
+	queue    []job                         // jobs not handed out yet; the engine bounds their number
 	head     int
 	waiters  map[waitKey][]*waiter
 	sinks    map[exchange.SessionID]*sink
@@ -116,6 +117,7 @@ func New(cfg Config) (*Node, error) {
 		engine:   exchange.New(cfg.Engine),
 		links:    make(map[dray.PeerID]*link),
 		dialling: make(map[dray.PeerID]bool),
+		bulkFrom: make(map[dray.PeerID]time.Duration),
 		waiters:  make(map[waitKey][]*waiter),
 		sinks:    make(map[exchange.SessionID]*sink),
 		cuts:     make(map[cid.Cid][]*cutter),

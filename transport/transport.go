@@ -118,6 +118,15 @@ type Stream interface {
 	SetWriteDeadline(t time.Time) error
 }
 
+// Exposed is a [Stream] whose bytes others on the way can read, and change unnoticed: it is certain that the peer began it,
+// and no more. Only what proves itself, such as blocks by their hashes, may be taken from it.
+type Exposed interface {
+	Stream
+
+	// Exposed does nothing; it is there to be told from other streams.
+	Exposed()
+}
+
 // Peer is an id and the addresses where it was last known to be.
 type Peer struct {
 	// ID names the peer.

@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 //	serve NAME [FLAGS…]         start `dray --home NAME serve`, wait until it is ready, set $NAME to its address and
 //	                            $NAME_peer to its id
 //	halt NAME                   SIGTERM it, and expect exit code 0
-//	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client
+//	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client,
+//	                            on all connections together
 //	start NAME BYTES ARGS…      start `dray ARGS… --json` and wait until that many bytes are in place
 //	outlast NAME SECONDS        wait until a process begun with start has run for so long
 //	spawn NAME ARGS…            start `dray ARGS…`, wait for its first line and write that to NAME.first
@@ -54,7 +55,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": cmdExit, "random": cmdRandom, "model": cmdModel, "serve": cmdStartServe, "halt": cmdHalt,
 			"proxy": cmdProxy, "start": cmdStart, "outlast": cmdOutlast, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded,
-			"last":    cmdLast,
+			"last": cmdLast,
 			"setlast": cmdSetLast, "garble": cmdGarble, "checkpoint": cmdCheckpoint, "tensors": cmdSameTensors,
 		},
 		Setup: func(e *testscript.Env) error {
@@ -270,21 +271,35 @@ func cmdSpawn(ts *testscript.TestScript, neg bool, args []string) {
 var tcpPort = regexp.MustCompile(`/tcp/(\d+)`)
 
 // cmdProxy starts a relay that the script's end stops.
+// rationed reads until so many bytes were read by all who share the ration.
+type rationed struct {
+	r    io.Reader
+	left *atomic.Int64
+}
+
+func (r *rationed) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	if left := r.left.Add(-int64(n)); left < 0 {
+		return max(0, n+int(left)), io.EOF
+	}
+	return n, err
+}
+
 func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, len(args) == 3, "proxy NAME ADDR BYTES")
 	port := tcpPort.FindStringSubmatch(args[1])
 	need(ts, neg, port != nil, "proxy NAME /ip4/127.0.0.1/tcp/PORT/p2p/ID BYTES")
 	most, err := strconv.ParseInt(args[2], 10, 64)
 	ts.Check(err)
+	var left atomic.Int64
+	left.Store(most)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
 	var (
 		wg    sync.WaitGroup
 		mu    sync.Mutex
 		conns []net.Conn
-		left  atomic.Int64 // for all connections together
 	)
-	left.Store(most)
 	keep := func(c net.Conn) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -307,7 +322,7 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 				io.Copy(out, in)
 				out.Close() // the client is gone
 			})
-			wg.Go(func() { io.Copy(in, &sharedLimit{out, &left}) }) // then nothing more comes, and the connections stay open
+			wg.Go(func() { io.Copy(in, &rationed{out, &left}) }) // then nothing more comes, and the connection stays open
 		}
 	})
 	ts.Defer(func() {
@@ -321,22 +336,6 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	ours := fmt.Sprintf("/tcp/%d", l.Addr().(*net.TCPAddr).Port)
 	ts.Setenv(args[0], tcpPort.ReplaceAllString(args[1], ours))
-}
-
-// sharedLimit reads until several readers together have read so much.
-type sharedLimit struct {
-	r    io.Reader
-	left *atomic.Int64
-}
-
-func (l *sharedLimit) Read(p []byte) (int, error) {
-	p = p[:min(len(p), 4096)] // readers overshoot by no more
-	if l.left.Load() <= 0 {
-		return 0, io.EOF
-	}
-	n, err := l.r.Read(p)
-	l.left.Add(-int64(n))
-	return n, err
 }
 
 // lastJSON decodes the last line of a file.

@@ -11,7 +11,7 @@ var dataPlanes = []string{"encrypted", "authenticated"}
 // planeFlag adds --data-plane, which every command has that may start a node.
 func planeFlag(e *env, c *cobra.Command) {
 	c.Flags().StringVar(&e.dataPlane, "data-plane", "",
-		"how much data travels: encrypted (the default); or authenticated, in clear to peers that chose it too: for private networks")
+		"how blocks travel: encrypted (the default); or authenticated, which is in clear, to peers that chose it too")
 	_ = c.RegisterFlagCompletionFunc("data-plane", cobra.FixedCompletions(dataPlanes, cobra.ShellCompDirectiveNoFileComp))
 }
 

@@ -44,6 +44,7 @@ func newTensors(e *env) *cobra.Command {
 	var o sourceOptions
 	c := bind(e, cmdTensors, func(ctx context.Context, e *env, args []string) error { return runTensors(ctx, e, o, args) })
 	o.flags(c)
+	planeFlag(e, c)
 	return c
 }
 

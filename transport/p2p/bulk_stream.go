@@ -50,6 +50,11 @@ type bulkStream struct {
 // clearStream is a bulkStream that passes the bytes on as they are, so that the system may take them straight from a file.
 type clearStream struct{ *bulkStream }
 
+var _ transport.Exposed = clearStream{}
+
+// Exposed implements [transport.Exposed].
+func (s clearStream) Exposed() {}
+
 // ReadFrom implements [io.ReaderFrom].
 func (s clearStream) ReadFrom(r io.Reader) (int64, error) {
 	if err := s.writable(); err != nil {

@@ -12,8 +12,8 @@ import (
 	"dray/transport/transporttest"
 )
 
-// TestBulkSuite runs the suite's tests of streams on bulk streams: in both modes, opened by the side that dialled and by the
-// side that did not.
+// TestBulkSuite runs the suite's tests of streams on bulk streams: in both modes, opened by the side that dialled and by
+// the side that did not.
 func TestBulkSuite(t *testing.T) {
 	for _, mode := range []string{"encrypted", "authenticated"} {
 		for _, by := range []string{"dialler", "acceptor"} {

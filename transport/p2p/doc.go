@@ -5,6 +5,7 @@
 //
 // A Key is a host's identity; its public half hashes to the host's [dray.PeerID]. A multiaddr is an address as text, such as
 // /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…. A connection is one path to a peer; a [transport.Conn] stands for all of them.
+// A bulk connection is a TCP connection for one stream, beside libp2p's; docs/data-plane.md specifies it.
 //
 // # What it does not do
 //

@@ -50,7 +50,8 @@ type Config struct {
 // Beyond the contract of the interface: up is called before the first stream of the peer is accepted and before Dial
 // returns. A stream that is opened with one protocol only, or to a peer whose protocols are known, is proposed together
 // with the first write; a refusal then shows in Read, as [transport.ErrRefused]. A stream must be ended by Close or Reset,
-// or by CloseWrite and reading to the end.
+// or by CloseWrite and reading to the end. Close waits until the accept functions of bulk streams have returned, whose streams
+// it resets.
 type Host struct {
 	host  host.Host
 	swarm *swarm.Swarm
