@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -35,7 +36,8 @@ func TestMain(m *testing.M) {
 //	serve NAME [FLAGS…]         start `dray --home NAME serve`, wait until it is ready, set $NAME to its address and
 //	                            $NAME_peer to its id
 //	halt NAME                   SIGTERM it, and expect exit code 0
-//	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client
+//	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client, over all
+//	                            connections
 //	start NAME BYTES ARGS…      start `dray ARGS… --json` and wait until that many bytes are in place
 //	outlast NAME SECONDS        wait until a process begun with start has run for so long
 //	spawn NAME ARGS…            start `dray ARGS…`, wait for its first line and write that to NAME.first
@@ -281,7 +283,9 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 		wg    sync.WaitGroup
 		mu    sync.Mutex
 		conns []net.Conn
+		left  atomic.Int64 // for all connections together
 	)
+	left.Store(most)
 	keep := func(c net.Conn) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -304,7 +308,7 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 				io.Copy(out, in)
 				out.Close() // the client is gone
 			})
-			wg.Go(func() { io.CopyN(in, out, most) }) // then nothing more comes, and the connection stays open
+			wg.Go(func() { copyShare(in, out, &left) }) // then nothing more comes, and the connection stays open
 		}
 	})
 	ts.Defer(func() {
@@ -318,6 +322,20 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	ours := fmt.Sprintf("/tcp/%d", l.Addr().(*net.TCPAddr).Port)
 	ts.Setenv(args[0], tcpPort.ReplaceAllString(args[1], ours))
+}
+
+// copyShare copies until its connection ends or the share that it has with others is used up.
+func copyShare(to io.Writer, from io.Reader, left *atomic.Int64) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if over := -left.Add(-int64(n)); over > 0 {
+			n = max(n-int(min(over, int64(n))), 0)
+		}
+		if _, werr := to.Write(buf[:n]); err != nil || werr != nil || left.Load() <= 0 {
+			return
+		}
+	}
 }
 
 // lastJSON decodes the last line of a file.
