@@ -1,6 +1,7 @@
 // Package node is Dray as a library: it runs the engine of package exchange with a real clock, a real network and a real
 // store, and offers what people want of it: [Node.Fetch] brings a file or directory, [Node.Add] makes one available,
-// [Session] gets single blocks.
+// [Node.Tensors] lists what is in a model, [Node.FetchPart] brings some of it and [Node.Stream] hands it over while it
+// arrives, [Session] gets single blocks.
 //
 // # How it is built
 //

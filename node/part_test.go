@@ -19,6 +19,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"dray"
+	"dray/exchange"
 	"dray/tensor"
 	"dray/transport"
 	"dray/unixfs"
@@ -505,6 +506,59 @@ func wantSparse(t *testing.T, path string, c *checkpoint, patterns []string) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("%s: differs from the header and the selection", path)
 	}
+}
+
+// A part that is given up leaves nothing behind: no wants, no cutters, no work for whoever was asked.
+func TestFetchPartCancel(t *testing.T) {
+	mem := transport.NewMemory(transport.MemoryConfig{})
+	seed, n := testNode(t, mem.NewHost()), testNode(t, mem.NewHost())
+	c := makeCheckpoint(t, filepath.Join(t.TempDir(), "model.safetensors"), smallModel())
+	added, err := seed.Add(t.Context(), c.path, AddConfig{Profile: unixfs.V0(), Layout: LayoutPlain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := PartConfig{
+		TensorsConfig: TensorsConfig{Root: added.Root, Peers: peerAt(seed)}, Path: filepath.Join(t.TempDir(), "part"),
+		Selection: Selection{TP: tensor.TP{Rank: 1, World: 2}},
+	}
+	for range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		cfg.Progress = func(p Progress) {
+			if p.Walked {
+				cancel() // the leaves are wanted next
+			}
+		}
+		if _, err := n.FetchPart(ctx, cfg); !errors.Is(err, context.Canceled) {
+			t.Fatalf("cancelled: %v", err)
+		}
+		cancel()
+		var held exchange.Held
+		n.ask(func() { held = n.engine.Held() })
+		// What was being written at that moment may take its time; nothing else is left.
+		for until := time.Now().Add(10 * time.Second); held.Receiving > 0 && time.Now().Before(until); {
+			n.ask(func() { held = n.engine.Held() })
+		}
+		cuts := 0
+		n.ask(func() { cuts = len(n.cuts) })
+		if held.Wants+held.Sessions+cuts > 0 || held.Receiving > 0 {
+			t.Errorf("left over: %+v, %d cutters", held, cuts)
+		}
+		n.ask(func() {}) // what the loop was told has been sent
+		for until := time.Now().Add(10 * time.Second); ; {
+			seed.ask(func() { held = seed.engine.Held() })
+			if held.Serving == 0 && held.PeerWants == 0 {
+				break
+			}
+			if time.Now().After(until) {
+				t.Fatalf("the seed still has work: %+v", held)
+			}
+		}
+	}
+	cfg.Progress = nil
+	if _, err := n.FetchPart(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	wantPart(t, cfg.Path, []*checkpoint{c}, cfg.Selection)
 }
 
 func TestFetchPartErrors(t *testing.T) {

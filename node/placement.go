@@ -36,11 +36,12 @@ type outFile struct {
 
 // placed is one tensor, or what describes a file, on its way to a file.
 type placed struct {
-	name string // of the tensor, or ""
-	base int64  // of its file in the manifest
-	runs tensor.Runs
-	out  int
-	to   int64 // where its first byte goes; in a sparse file each byte keeps its offset
+	name  string // of the tensor, or ""
+	dtype tensor.DType
+	base  int64 // of its file in the manifest
+	runs  tensor.Runs
+	out   int
+	to    int64 // where its first byte goes; in a sparse file each byte keeps its offset
 
 	hull tensor.Range // of its bytes in the manifest
 }
@@ -132,22 +133,35 @@ func (p *placement) of(k int) wantedParts {
 		if x.hull.Begin >= at+size {
 			break
 		}
-		w.out = x.out
-		sparse := p.outs[x.out].sparse
-		for r, pos := range x.runs.Within(tensor.Range{Begin: at - x.base, End: at + size - x.base}) {
-			part := dray.Part{From: r.Begin + x.base - at, Size: r.Len(), To: x.to + pos}
-			if sparse {
-				part.To = r.Begin
-			}
-			w.bytes += part.Size
-			if n := len(w.parts); n > 0 {
-				if last := &w.parts[n-1]; last.From+last.Size == part.From && last.To+last.Size == part.To {
-					last.Size += part.Size
-					continue
-				}
-			}
-			w.parts = append(w.parts, part)
-		}
+		p.add(&w, x, at)
 	}
 	return w
+}
+
+// ofOne returns what is wanted of leaf k for placed i alone.
+func (p *placement) ofOne(i, k int) wantedParts {
+	at, size := p.man.Extent(k)
+	w := wantedParts{leaf: k, size: size}
+	p.add(&w, &p.placed[i], at)
+	return w
+}
+
+// add adds to w, whose leaf begins at a byte of the manifest, what is wanted of it for x.
+func (p *placement) add(w *wantedParts, x *placed, at int64) {
+	w.out = x.out
+	sparse := p.outs[x.out].sparse
+	for r, pos := range x.runs.Within(tensor.Range{Begin: at - x.base, End: at + w.size - x.base}) {
+		part := dray.Part{From: r.Begin + x.base - at, Size: r.Len(), To: x.to + pos}
+		if sparse {
+			part.To = r.Begin
+		}
+		w.bytes += part.Size
+		if n := len(w.parts); n > 0 {
+			if last := &w.parts[n-1]; last.From+last.Size == part.From && last.To+last.Size == part.To {
+				last.Size += part.Size
+				continue
+			}
+		}
+		w.parts = append(w.parts, part)
+	}
 }

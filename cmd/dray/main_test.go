@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 //	serve NAME [FLAGS…]         start `dray --home NAME serve`, wait until it is ready, set $NAME to its address and
 //	                            $NAME_peer to its id
 //	halt NAME                   SIGTERM it, and expect exit code 0
-//	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client,
-//	                            on all connections together
+//	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client, over all
+//	                            connections
 //	start NAME BYTES ARGS…      start `dray ARGS… --json` and wait until that many bytes are in place
 //	outlast NAME SECONDS        wait until a process begun with start has run for so long
 //	spawn NAME ARGS…            start `dray ARGS…`, wait for its first line and write that to NAME.first
@@ -271,35 +271,21 @@ func cmdSpawn(ts *testscript.TestScript, neg bool, args []string) {
 var tcpPort = regexp.MustCompile(`/tcp/(\d+)`)
 
 // cmdProxy starts a relay that the script's end stops.
-// rationed reads until so many bytes were read by all who share the ration.
-type rationed struct {
-	r    io.Reader
-	left *atomic.Int64
-}
-
-func (r *rationed) Read(b []byte) (int, error) {
-	n, err := r.r.Read(b)
-	if left := r.left.Add(-int64(n)); left < 0 {
-		return max(0, n+int(left)), io.EOF
-	}
-	return n, err
-}
-
 func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, len(args) == 3, "proxy NAME ADDR BYTES")
 	port := tcpPort.FindStringSubmatch(args[1])
 	need(ts, neg, port != nil, "proxy NAME /ip4/127.0.0.1/tcp/PORT/p2p/ID BYTES")
 	most, err := strconv.ParseInt(args[2], 10, 64)
 	ts.Check(err)
-	var left atomic.Int64
-	left.Store(most)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
 	var (
 		wg    sync.WaitGroup
 		mu    sync.Mutex
 		conns []net.Conn
+		left  atomic.Int64 // for all connections together
 	)
+	left.Store(most)
 	keep := func(c net.Conn) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -322,7 +308,7 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 				io.Copy(out, in)
 				out.Close() // the client is gone
 			})
-			wg.Go(func() { io.Copy(in, &rationed{out, &left}) }) // then nothing more comes, and the connection stays open
+			wg.Go(func() { copyShare(in, out, &left) }) // then nothing more comes, and the connection stays open
 		}
 	})
 	ts.Defer(func() {
@@ -336,6 +322,20 @@ func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	ours := fmt.Sprintf("/tcp/%d", l.Addr().(*net.TCPAddr).Port)
 	ts.Setenv(args[0], tcpPort.ReplaceAllString(args[1], ours))
+}
+
+// copyShare copies until its connection ends or the share that it has with others is used up.
+func copyShare(to io.Writer, from io.Reader, left *atomic.Int64) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if over := -left.Add(-int64(n)); over > 0 {
+			n = max(n-int(min(over, int64(n))), 0)
+		}
+		if _, werr := to.Write(buf[:n]); err != nil || werr != nil || left.Load() <= 0 {
+			return
+		}
+	}
 }
 
 // lastJSON decodes the last line of a file.
