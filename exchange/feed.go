@@ -546,14 +546,24 @@ func (e *Engine) nowHas(p *peer, w *want) {
 
 // relieve lets a peer that has just got a leaf send it in place of one that would do so much later.
 func (e *Engine) relieve(w *want, sp *sessionPeer) {
-	if w.blocks != 1 || !sp.p.room() {
+	if w.blocks != 1 {
 		return
 	}
 	var a *ask
 	for a = w.asks.head; a != nil && a.kind != askBlock; {
 		a = a.wnext
 	}
-	if a == nil || a.p == sp.p || a == a.p.flight.head {
+	switch {
+	case a == nil || a.p == sp.p:
+		return
+	case a.sp.moves(sp) && !sp.p.room():
+		e.giveBack(w)
+		return
+	case a.sp.moves(sp):
+		e.askBlock(w, sp)
+		e.dropAsk(a, true)
+		return
+	case a == a.p.flight.head || !sp.p.room():
 		return
 	}
 	if a.p.finish(e.now) <= takeOverGain*sp.p.flow.expect(sp.p.inflight+a.size)+takeOverSlack {

@@ -394,6 +394,7 @@ func (e *Engine) instantiate(s *session, i int) *want {
 		_, w.size = m.Extent(i)
 		w.exact = true
 		w.contested = true // in no heap
+		w.lazy = true
 	}
 	w.man, w.leaf = s.man, uint32(i)
 	if w.home.ended() {

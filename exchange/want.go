@@ -58,6 +58,7 @@ type want struct {
 	heap      int  // index in home.pending, or -1
 	contested bool // some peer was found not to have it, so it is offered peer by peer
 	recalled  bool // an ask of it was dropped and the peer told so
+	lazy      bool // made of a demanded leaf, and wanted in no other way
 
 	asks   askChain
 	blocks int
@@ -221,6 +222,9 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 		return
 	}
 	sess.undemand(c)
+	if w != nil {
+		w.lazy = false
+	}
 	if w == nil {
 		w = e.newWant(c)
 		w.home = sess

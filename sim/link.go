@@ -37,10 +37,10 @@ type half struct {
 	turn     int // stream that is looked at first
 	listed   bool
 
-	window  int64
-	unread  int64 // bytes sent and not known to have been taken
-	acks    []ack // when the sender learns what was taken
-	waking  bool  // an event is planned for the first ack
+	window  int64    // bytes that may be unread: of control, and of all data streams together
+	unread  [2]int64 // bytes sent and not known to have been taken, of control and of data
+	acks    []ack    // when the sender learns what was taken
+	waking  bool     // an event is planned for the first ack
 	frozen  []packet
 	shadow  map[Ref]bool // what from has announced to want, as to sees it; true for the block itself
 	foreign int          // announced CIDs that the World does not know
@@ -68,7 +68,11 @@ type packet struct {
 type ack struct {
 	at   time.Duration
 	size int64
+	lane int
 }
+
+// lane is 0 for control and 1 for data.
+func (p *packet) lane() int { return min(p.stream, 1) }
 
 func (s *stream) empty() bool { return s.head == len(s.queue) }
 
@@ -219,7 +223,7 @@ func (h *Host) pump() {
 		return
 	}
 	for _, l := range h.ring {
-		if !l.streams[0].empty() && l.fits(l.streams[0].queue[l.streams[0].head].size) {
+		if s := &l.streams[0]; !s.empty() && l.fits(&s.queue[s.head]) {
 			h.transmit(l, l.streams[0].take())
 			return
 		}
@@ -234,7 +238,7 @@ func (h *Host) pump() {
 			if l.turn++; l.turn >= len(l.streams) {
 				l.turn = 1
 			}
-			if s := &l.streams[l.turn]; !s.empty() && l.fits(s.queue[s.head].size) {
+			if s := &l.streams[l.turn]; !s.empty() && l.fits(&s.queue[s.head]) {
 				h.transmit(l, s.take())
 				return
 			}
@@ -242,15 +246,15 @@ func (h *Host) pump() {
 	}
 }
 
-// fits reports whether the connection's window has room, and plans another look when it has not.
-func (l *half) fits(size int64) bool {
+// fits reports whether the window of the packet's lane has room, and plans another look when it has not.
+func (l *half) fits(p *packet) bool {
 	now := l.from.w.now
 	k := 0
 	for ; k < len(l.acks) && l.acks[k].at <= now; k++ {
-		l.unread -= l.acks[k].size
+		l.unread[l.acks[k].lane] -= l.acks[k].size
 	}
 	l.acks = l.acks[:copy(l.acks, l.acks[k:])]
-	if l.unread == 0 || l.unread+size <= l.window {
+	if n := l.unread[p.lane()]; n == 0 || n+p.size <= l.window {
 		return true
 	}
 	if len(l.acks) > 0 && !l.waking {
@@ -273,7 +277,7 @@ func (h *Host) transmit(l *half, p packet) {
 		h.unlist(l)
 	}
 	h.sending = true
-	l.unread += p.size
+	l.unread[p.lane()] += p.size
 	leaves := took(p.size, h.cfg.Up)
 	life := h.life
 	w.After(leaves, func() {
@@ -324,7 +328,7 @@ func (l *half) arrive(p packet) {
 		l.frozen = append(l.frozen, p)
 		return
 	}
-	l.acks = append(l.acks, ack{l.from.w.now + l.c.latency, p.size})
+	l.acks = append(l.acks, ack{l.from.w.now + l.c.latency, p.size, p.lane()})
 	l.to.receive(l, p)
 	if l.listed && !l.waking {
 		l.waking = true
