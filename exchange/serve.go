@@ -415,17 +415,22 @@ func (e *Engine) pullPastStuck() {
 		}
 	}
 	bound := e.cfg.ServeBytes + min(q.stuck, e.cfg.ServeBytes)
-	for i := 0; i < len(q.ring) && q.out < bound; i++ {
-		p := q.ring[i]
-		if p.serve.out > 0 || !p.credited() {
-			continue
+	for n := len(q.ring); n > 0 && len(q.ring) > 0 && q.out < bound; n-- {
+		// It goes round as in pull, or those at the end of the ring would never have their turn.
+		if q.turn >= len(q.ring) {
+			q.turn = 0
 		}
-		e.read(&p.serve)
-		p.serve.deficit = 0
-		if len(p.serve.tasks) == 0 {
-			e.leaveRing(p)
-			i--
+		p := q.ring[q.turn]
+		if p.serve.out == 0 && p.credited() {
+			e.read(&p.serve)
+			p.serve.deficit = 0
+			if len(p.serve.tasks) == 0 {
+				e.leaveRing(p)
+				continue
+			}
 		}
+		q.turn++
+		q.given = false
 	}
 }
 

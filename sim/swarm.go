@@ -136,7 +136,7 @@ func (h *Host) waits() string {
 	s := ""
 	for _, f := range h.fetches {
 		if !f.Done() {
-			s += fmt.Sprintf("session %d with %d wants; ", f.id, len(f.open))
+			s += fmt.Sprintf("session %d with %d wants; ", f.id, f.open.some)
 			for _, x := range h.e.Waits(f.id) {
 				s += fmt.Sprintf("%s %v asked %d silent %v lacks %v; ", string(x.Peer), x.Health, x.Asked, x.Silent, x.Lacks)
 			}
