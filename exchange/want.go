@@ -231,7 +231,7 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 		e.wants[c] = w
 		if sess.man != nil {
 			if i, ok := sess.man.m.Find(c); ok {
-				w.man, w.leaf = sess.man, uint32(i)
+				w.setLeaf(sess.man, i)
 			}
 		}
 	}
@@ -426,6 +426,17 @@ func (e *Engine) newWant(c cid.Cid) *want {
 	return w
 }
 
+// setLeaf notes that w is leaf i of a manifest.
+func (w *want) setLeaf(mf *manifest, i int) {
+	if w.man != nil {
+		w.man.asked.remove(int(w.leaf))
+	}
+	w.man, w.leaf = mf, uint32(i)
+	if mf != nil {
+		mf.asked.add(i)
+	}
+}
+
 // retire ends w, which is Done or Cancelled: the table forgets it, and the peers that were asked are told to. The ask of
 // the peer that sent the block was dropped when it came.
 func (e *Engine) retire(w *want) {
@@ -436,6 +447,7 @@ func (e *Engine) retire(w *want) {
 		a = next
 	}
 	delete(e.wants, w.cid)
+	w.setLeaf(nil, 0)
 	w.gen++
 	w.home = nil
 	w.askers = w.askers[:0]
