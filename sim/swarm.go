@@ -28,6 +28,8 @@ type SwarmConfig struct {
 	Window int
 	// Host configures every host, Seed the seeds; the zero value is Host's.
 	Host HostConfig
+	// Vary changes what Host says for getter i; it may be nil.
+	Vary func(i int, c *HostConfig)
 	// Seed replaces Host for the seeds when it is not nil.
 	Seed *HostConfig
 	// Stagger spreads the getters' starts over this time.
@@ -79,8 +81,12 @@ func Swarm(cfg SwarmConfig) (Result, error) {
 		seeds = append(seeds, h)
 		hints = append(hints, h.id)
 	}
-	for range cfg.Getters {
-		getters = append(getters, w.Add(cfg.Host))
+	for i := range cfg.Getters {
+		c := cfg.Host
+		if cfg.Vary != nil {
+			cfg.Vary(i, &c)
+		}
+		getters = append(getters, w.Add(c))
 	}
 	w.mesh(seeds, getters, cfg.SeedDegree, cfg.Degree)
 	var fetches []*Fetch
