@@ -572,10 +572,17 @@ func (e *Engine) relieve(w *want, sp *sessionPeer) {
 		e.askBlock(w, sp)
 		e.dropAsk(a, true)
 		return
-	case a == a.p.flight.head || !sp.p.room():
+	case !sp.p.room():
 		return
 	}
-	if a.p.finish(e.now) <= takeOverGain*sp.p.flow.expect(sp.p.inflight+a.size)+takeOverSlack {
+	wait, least := a.p.finish(e.now), takeOverGain*sp.p.flow.expect(sp.p.inflight+a.size)+takeOverSlack
+	switch {
+	case sp.spread() && sp.s.demanded > 0:
+		// It can be asked for something else: only a long wait, in which the leaf is hardly being sent yet, is worth it.
+		if wait <= 4*least {
+			return
+		}
+	case a == a.p.flight.head || wait <= least:
 		return
 	}
 	e.askBlock(w, sp)
