@@ -94,6 +94,11 @@ func (e *Engine) fillDemand(s *session, n int) int {
 			e.roomChanged(sp.p)
 			continue
 		}
+		if !sp.p.room() && s.man.avail[i] > 1 {
+			sp.full = true
+			e.roomChanged(sp.p)
+			continue
+		}
 		w := e.instantiate(s, i)
 		if w.state == Pending && !e.takeEarly(w) {
 			e.askBlock(w, sp)
@@ -143,7 +148,7 @@ func (e *Engine) fillPending(s *session, n int) int {
 			break
 		}
 		var sp *sessionPeer
-		if len(s.avail) > 0 {
+		if len(s.avail) > 0 && s.avail[0].p.room() {
 			sp = s.avail[0]
 		} else if w.rank.class >= Urgent {
 			sp = s.overtaking(w.rank.class)
@@ -471,10 +476,10 @@ func (e *Engine) expose(s *session, sp *sessionPeer) bool {
 // begun to answer is withdrawn there; the very one that it may be sending is asked for twice, within a small budget.
 func (e *Engine) takeOver(s *session) {
 	for n := 0; n < takeOverTurn; n++ {
-		if len(s.avail) == 0 || len(s.pending) > 0 || s.waiting == 0 || !s.active() {
+		sp := s.first()
+		if sp == nil || !sp.p.room() || len(s.pending) > 0 || s.waiting == 0 || !s.active() || s.demanded > 0 && sp.spread() {
 			return
 		}
-		sp := s.avail[0]
 		var victim *sessionPeer
 		var worst time.Duration
 		// Among many peers only some are looked at in one turn, others in the next.

@@ -84,7 +84,7 @@ func (e *Engine) checkSessions() error {
 			case useHolder:
 				holders++
 			}
-			in := sp.p.room() && sp.ready()
+			in := sp.listed()
 			if in != (sp.heap >= 0) || in && (*sp.room())[sp.heap] != sp {
 				return fmt.Errorf("session %d: peer %v with room %v, in the heap %v", s.id, sp.p.id.Short(), in, sp.heap >= 0)
 			}

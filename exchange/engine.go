@@ -508,6 +508,7 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block) {
 		}
 		if sp := a.sp; !sp.gone {
 			sp.misses = 0
+			sp.full = false
 			sp.haves++
 			sp.blocks++
 			sp.bytes += size

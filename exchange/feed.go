@@ -205,21 +205,31 @@ func (e *Engine) forgetTheirs(f *feed) {
 		return
 	}
 	for i := f.theirs.next(0); i >= 0; i = f.theirs.next(i + 1) {
-		e.rarerLeaf(f.m, i, -1)
+		e.lacks(f, i)
 	}
 	f.theirs, f.n = nil, 0
+}
+
+// lacks notes that the peer does not have a leaf that it may have had, as far as is known.
+func (e *Engine) lacks(f *feed, i int) {
+	if !f.theirs.remove(i) {
+		return
+	}
+	f.n--
+	e.rarerLeaf(f.m, i, -1)
+	if f.heard != nil && !f.heard.has(i) && f.m.here.has(i) {
+		e.tell(f, i) // it was not told while it had the leaf
+	}
 }
 
 // rarerLeaf notes that one more (or one fewer) peer has a leaf.
 func (e *Engine) rarerLeaf(mf *manifest, i int, by int) *want {
 	mf.avail[i] += uint16(by)
-	if len(e.wants) == 0 || mf.here.has(i) {
+	if !mf.asked.has(i) {
 		return nil
 	}
 	w := e.wants[mf.m.Leaf(i)]
-	if w != nil {
-		e.rarer(w, int32(by))
-	}
+	e.rarer(w, int32(by))
 	return w
 }
 
@@ -356,6 +366,8 @@ func (f *feed) appendNews(m *wire.Message, room int) int {
 		}
 		last = i
 		switch {
+		case has.has(i) && !f.durable && f.theirs != nil && f.theirs.has(i):
+			// It has the leaf itself. Should it lose it, it is told then: see lacks.
 		case has.has(i) && f.heard.add(i):
 			come.Add(x, 1)
 			room -= 2
@@ -479,10 +491,7 @@ func (e *Engine) applyHave(f *feed, h *wire.Have) {
 	for first, count := range h.Bits.Ones() {
 		for i := int(first); i < int(first+count); i++ {
 			if h.Lost {
-				if f.theirs.remove(i) {
-					f.n--
-					e.rarerLeaf(mf, i, -1)
-				}
+				e.lacks(f, i)
 				continue
 			}
 			if f.theirs.add(i) {
@@ -546,17 +555,34 @@ func (e *Engine) nowHas(p *peer, w *want) {
 
 // relieve lets a peer that has just got a leaf send it in place of one that would do so much later.
 func (e *Engine) relieve(w *want, sp *sessionPeer) {
-	if w.blocks != 1 || !sp.p.room() {
+	if w.blocks != 1 {
 		return
 	}
 	var a *ask
 	for a = w.asks.head; a != nil && a.kind != askBlock; {
 		a = a.wnext
 	}
-	if a == nil || a.p == sp.p || a == a.p.flight.head {
+	switch {
+	case a == nil || a.p == sp.p:
+		return
+	case a.sp.moves(sp) && !sp.p.room():
+		e.giveBack(w)
+		return
+	case a.sp.moves(sp):
+		e.askBlock(w, sp)
+		e.dropAsk(a, true)
+		return
+	case !sp.p.room():
 		return
 	}
-	if a.p.finish(e.now) <= takeOverGain*sp.p.flow.expect(sp.p.inflight+a.size)+takeOverSlack {
+	wait, least := a.p.finish(e.now), takeOverGain*sp.p.flow.expect(sp.p.inflight+a.size)+takeOverSlack
+	switch {
+	case sp.spread() && sp.s.demanded > 0:
+		// It can be asked for something else: only a long wait, in which the leaf is hardly being sent yet, is worth it.
+		if wait <= 4*least {
+			return
+		}
+	case a == a.p.flight.head || wait <= least:
 		return
 	}
 	e.askBlock(w, sp)
@@ -608,9 +634,8 @@ func (e *Engine) receivePresences(p *peer, pr *wire.Presence) {
 		return
 	}
 	for i := pr.Leaves.First; i < pr.Leaves.First+pr.Leaves.N(); i++ {
-		if !pr.Have && f.theirs != nil && f.theirs.remove(int(i)) {
-			f.n--
-			e.rarerLeaf(f.m, int(i), -1)
+		if !pr.Have && f.theirs != nil {
+			e.lacks(f, int(i))
 		}
 		e.receivePresence(p, f.m.m.Leaf(int(i)), pr.Have)
 	}

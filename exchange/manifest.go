@@ -21,6 +21,7 @@ type manifest struct {
 	synced   leafSet    // of which synced; nil until somebody follows durably
 	unsynced leafSet    // written and not synced
 	syncing  leafSet    // of which those that were written before the driver was last told to sync
+	asked    leafSet    // leaves that are wants of the table
 	avail    []uint16   // how many connected peers have each leaf, of those that are followed
 	feeds    []*feed    // peers that follow it here or are followed, in order
 	sessions []*session // that use it
@@ -139,7 +140,7 @@ func replay(m *dray.Manifest, here leafSet, x change) {
 // keepManifest files a manifest.
 func (e *Engine) keepManifest(m *dray.Manifest, here []uint64) *manifest {
 	m.Index()
-	mf := &manifest{m: m, here: newLeafSet(m.Len()), avail: make([]uint16, m.Len())}
+	mf := &manifest{m: m, here: newLeafSet(m.Len()), asked: newLeafSet(m.Len()), avail: make([]uint16, m.Len())}
 	copy(mf.here, here)
 	e.manifests[m.Root()] = mf
 	e.manifestList = append(e.manifestList, mf)
@@ -194,7 +195,7 @@ func (e *Engine) SetManifest(now time.Duration, id SessionID, m *dray.Manifest) 
 	mf.sessions = append(mf.sessions, s)
 	s.log.each(func(w *want) {
 		if i, ok := mf.m.Find(w.cid); ok && w.man == nil {
-			w.man, w.leaf = mf, uint32(i)
+			w.setLeaf(mf, i)
 		}
 	})
 	for _, sp := range s.peers {
@@ -394,8 +395,9 @@ func (e *Engine) instantiate(s *session, i int) *want {
 		_, w.size = m.Extent(i)
 		w.exact = true
 		w.contested = true // in no heap
+		w.lazy = true
 	}
-	w.man, w.leaf = s.man, uint32(i)
+	w.setLeaf(s.man, i)
 	if w.home.ended() {
 		w.home = s
 	}

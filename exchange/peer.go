@@ -293,7 +293,7 @@ func (e *Engine) roomChanged(p *peer) {
 			sp.s.offered = true
 			e.dirtySession(sp.s)
 		}
-		switch in := room && sp.ready() && !sp.gone; {
+		switch in := (room || sp.roomToSpare()) && sp.ready() && !sp.gone; {
 		case in && sp.heap < 0:
 			sp.room().push(sp)
 			e.dirtySession(sp.s)

@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	stuckAfter   = time.Second // without taking anything, after which what a peer holds does not bound the others
-	serveQuantum = 256 << 10   // bytes that a peer of weight 1 is served in its turn
-	maxPresences = 2048        // answers that may wait to be written to one peer; wants beyond are refused
+	serveAhead   = 50 * time.Millisecond // what a peer takes in this time may be on the way to it, at least one block
+	stuckAfter   = time.Second           // without taking anything, after which what a peer holds does not bound the others
+	serveQuantum = 256 << 10             // bytes that a peer of weight 1 is served in its turn
+	maxPresences = 2048                  // answers that may wait to be written to one peer; wants beyond are refused
 )
 
 // served is one want of a peer's. Owned by the engine.
@@ -58,6 +59,9 @@ type serving struct {
 	ring    int   // index in servingQueue.ring, or -1
 	deficit int64
 	moved   time.Duration // when something of out was last taken, or out was 0
+	rate    float64       // bytes a second that the peer takes while out is not 0; 0 when not known
+	busy    time.Duration // of the present sample
+	taken   int64         // in it
 }
 
 // servingQueue is what all peers wait for.
@@ -287,7 +291,7 @@ func (e *Engine) BlockSent(now time.Duration, id dray.PeerID, c cid.Cid) {
 // unload gives back what a want that was being loaded or written held of the bounds.
 func (e *Engine) unload(v *served) {
 	v.p.serve.out -= v.size
-	v.p.serve.moved = e.now
+	v.p.serve.measure(e.now, v.size)
 	e.serving.out -= v.size
 }
 
@@ -367,7 +371,7 @@ func (e *Engine) pull() {
 		}
 		p := q.ring[q.turn]
 		sv := &p.serve
-		if sv.out >= e.cfg.PeerServeBytes || !p.credited() {
+		if !e.mayRead(p) {
 			sv.deficit = 0
 			q.turn++
 			q.given = false
@@ -379,15 +383,14 @@ func (e *Engine) pull() {
 			q.given = true
 		}
 		idle = 0
-		for len(sv.tasks) > 0 && sv.tasks[0].size <= sv.deficit && sv.out < e.cfg.PeerServeBytes && q.out < e.cfg.ServeBytes &&
-			p.credited() {
+		for len(sv.tasks) > 0 && sv.tasks[0].size <= sv.deficit && q.out < e.cfg.ServeBytes && e.mayRead(p) {
 			e.read(sv)
 		}
 		if len(sv.tasks) == 0 {
 			e.leaveRing(p)
 			continue
 		}
-		if q.out >= e.cfg.ServeBytes && sv.tasks[0].size <= sv.deficit && sv.out < e.cfg.PeerServeBytes && p.credited() {
+		if q.out >= e.cfg.ServeBytes && sv.tasks[0].size <= sv.deficit && e.mayRead(p) {
 			break // its turn is not over: it goes on when there is room again
 		}
 		q.turn++
@@ -396,6 +399,32 @@ func (e *Engine) pull() {
 	if len(q.ring) > 0 && q.out >= e.cfg.ServeBytes {
 		e.pullPastStuck()
 	}
+}
+
+// mayRead reports whether one more block may be begun for a peer. It has no more on the way than it takes in a while, or a
+// few slow peers would hold all of what is served.
+func (e *Engine) mayRead(p *peer) bool {
+	sv := &p.serve
+	return p.credited() && (sv.out == 0 || sv.out < e.cfg.PeerServeBytes && !sv.ahead())
+}
+
+func (s *serving) ahead() bool { return s.rate > 0 && float64(s.out) >= s.rate*serveAhead.Seconds() }
+
+// measure notes that the peer has taken size bytes.
+func (s *serving) measure(now time.Duration, size int64) {
+	s.busy += now - s.moved
+	s.taken += size
+	s.moved = now
+	if s.busy < rateSample {
+		return
+	}
+	sample := float64(s.taken) / s.busy.Seconds()
+	if s.rate == 0 {
+		s.rate = sample
+	} else {
+		s.rate += 0.3 * (sample - s.rate)
+	}
+	s.busy, s.taken = 0, 0
 }
 
 // pullPastStuck serves others while peers who do not read what they asked for hold the bound between them: what those
@@ -415,17 +444,22 @@ func (e *Engine) pullPastStuck() {
 		}
 	}
 	bound := e.cfg.ServeBytes + min(q.stuck, e.cfg.ServeBytes)
-	for i := 0; i < len(q.ring) && q.out < bound; i++ {
-		p := q.ring[i]
-		if p.serve.out > 0 || !p.credited() {
-			continue
+	for n := len(q.ring); n > 0 && len(q.ring) > 0 && q.out < bound; n-- {
+		// It goes round as in pull, or those at the end of the ring would never have their turn.
+		if q.turn >= len(q.ring) {
+			q.turn = 0
 		}
-		e.read(&p.serve)
-		p.serve.deficit = 0
-		if len(p.serve.tasks) == 0 {
-			e.leaveRing(p)
-			i--
+		p := q.ring[q.turn]
+		if p.serve.out == 0 && p.credited() {
+			e.read(&p.serve)
+			p.serve.deficit = 0
+			if len(p.serve.tasks) == 0 {
+				e.leaveRing(p)
+				continue
+			}
 		}
+		q.turn++
+		q.given = false
 	}
 }
 

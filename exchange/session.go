@@ -146,6 +146,7 @@ type sessionPeer struct {
 	gone   bool
 	heap   int  // index in s.avail or s.parts, or -1
 	dry    bool // by what it told, it has nothing that is demanded
+	full   bool // it was asked for all that nobody else has
 	misses int  // DONT_HAVEs in a row
 	haves  int  // HAVEs and blocks in a row
 	cursor uint64

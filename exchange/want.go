@@ -58,6 +58,7 @@ type want struct {
 	heap      int  // index in home.pending, or -1
 	contested bool // some peer was found not to have it, so it is offered peer by peer
 	recalled  bool // an ask of it was dropped and the peer told so
+	lazy      bool // made of a demanded leaf, and wanted in no other way
 
 	asks   askChain
 	blocks int
@@ -221,13 +222,16 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 		return
 	}
 	sess.undemand(c)
+	if w != nil {
+		w.lazy = false
+	}
 	if w == nil {
 		w = e.newWant(c)
 		w.home = sess
 		e.wants[c] = w
 		if sess.man != nil {
 			if i, ok := sess.man.m.Find(c); ok {
-				w.man, w.leaf = sess.man, uint32(i)
+				w.setLeaf(sess.man, i)
 			}
 		}
 	}
@@ -422,6 +426,17 @@ func (e *Engine) newWant(c cid.Cid) *want {
 	return w
 }
 
+// setLeaf notes that w is leaf i of a manifest.
+func (w *want) setLeaf(mf *manifest, i int) {
+	if w.man != nil {
+		w.man.asked.remove(int(w.leaf))
+	}
+	w.man, w.leaf = mf, uint32(i)
+	if mf != nil {
+		mf.asked.add(i)
+	}
+}
+
 // retire ends w, which is Done or Cancelled: the table forgets it, and the peers that were asked are told to. The ask of
 // the peer that sent the block was dropped when it came.
 func (e *Engine) retire(w *want) {
@@ -432,6 +447,7 @@ func (e *Engine) retire(w *want) {
 		a = next
 	}
 	delete(e.wants, w.cid)
+	w.setLeaf(nil, 0)
 	w.gen++
 	w.home = nil
 	w.askers = w.askers[:0]

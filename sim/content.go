@@ -138,3 +138,32 @@ func (s *refs) first() Ref {
 	}
 	return noRef
 }
+
+// tally counts something for each of many blocks.
+type tally struct {
+	n    []int32
+	some int // blocks whose count is not 0
+}
+
+func (t *tally) of(r Ref) int {
+	if r < 0 || int(r) >= len(t.n) {
+		return 0
+	}
+	return int(t.n[r])
+}
+
+// add changes a count and returns what it is now.
+func (t *tally) add(r Ref, by int) int {
+	for int(r) >= len(t.n) {
+		t.n = append(t.n, make([]int32, int(r)+64-len(t.n))...)
+	}
+	before := t.n[r]
+	t.n[r] += int32(by)
+	switch {
+	case before == 0 && t.n[r] != 0:
+		t.some++
+	case before != 0 && t.n[r] == 0:
+		t.some--
+	}
+	return int(t.n[r])
+}

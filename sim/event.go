@@ -2,11 +2,36 @@ package sim
 
 import "time"
 
-// event is something that happens at a time. Events at one time happen in the order in which they were planned.
+// event is something that happens at a time: do, or the next step of a packet on its way. Events at one time happen in the
+// order in which they were planned.
 type event struct {
-	at  time.Duration
-	seq uint64
-	do  func()
+	at   time.Duration
+	seq  uint64
+	do   func()
+	p    *packet
+	step step
+}
+
+// step is what happens to a packet.
+type step uint8
+
+const (
+	leaves  step = iota // its last byte has left the sender's line
+	enters              // its first byte is at the receiver's line
+	arrives             // its last byte is there
+)
+
+func (e *event) happen() {
+	switch {
+	case e.do != nil:
+		e.do()
+	case e.step == leaves:
+		e.p.left()
+	case e.step == enters:
+		e.p.enter()
+	default:
+		e.p.arrive()
+	}
 }
 
 // events is a binary heap, the next event first.

@@ -31,8 +31,9 @@ type Fetch struct {
 	cfg    FetchConfig
 	id     exchange.SessionID
 	next   int
-	open   map[Ref]int           // wants not answered: references
-	since  map[Ref]time.Duration // when each was wanted
+	open   tally                 // wants not answered: references
+	since  map[Ref]time.Duration // when each was wanted, but for leaves of Root
+	asked  time.Duration         // when those were
 	dead   bool                  // cancelled by the application: nothing may arrive
 	rooted bool                  // the skeleton is here
 
@@ -52,7 +53,7 @@ func (h *Host) Fetch(cfg FetchConfig) *Fetch {
 	w := h.w
 	f := &Fetch{
 		h: h, cfg: cfg, Started: w.now, State: exchange.SessionActive,
-		open: make(map[Ref]int), since: make(map[Ref]time.Duration),
+		since: make(map[Ref]time.Duration),
 	}
 	if r := cfg.Root; r != nil {
 		f.cfg.Blocks = append([]Ref{r.ref}, r.leaves...)
@@ -86,7 +87,7 @@ func (f *Fetch) Whole() bool { return f.State == exchange.SessionCompleted }
 
 // more wants as much as the window allows, and seals the session when everything is wanted.
 func (f *Fetch) more() {
-	for f.next < len(f.cfg.Blocks) && (f.cfg.Window == 0 || len(f.open) < f.cfg.Window) {
+	for f.next < len(f.cfg.Blocks) && (f.cfg.Window == 0 || f.open.some < f.cfg.Window) {
 		f.next++
 		f.want(f.next - 1)
 	}
@@ -114,9 +115,9 @@ func (f *Fetch) want(i int) {
 			opt.Deadline = w.now + w.between(0, 20*time.Second)
 		}
 	}
-	if f.open[r]++; f.open[r] == 1 {
+	if f.open.add(r, 1) == 1 {
 		f.since[r] = w.now
-		h.wanted[r]++
+		h.wanted.add(r, 1)
 	}
 	w.trace.note("%v %s wants %s in session %d\n", w.now, h.name, w.content.names[r], f.id)
 	h.e.Want(w.now, f.id, b.CID(), opt)
@@ -124,10 +125,10 @@ func (f *Fetch) want(i int) {
 
 // Cancel withdraws one want.
 func (f *Fetch) Cancel(r Ref) {
-	if f.open[r] == 0 || f.Done() || f.dead {
+	if f.open.of(r) == 0 || f.Done() || f.dead {
 		return
 	}
-	if f.open[r]--; f.open[r] == 0 {
+	if f.open.add(r, -1) == 0 {
 		f.close(r)
 	}
 	f.h.w.trace.note("%v %s cancels %s in session %d\n", f.h.w.now, f.h.name, f.h.w.content.names[r], f.id)
@@ -143,7 +144,7 @@ func (f *Fetch) Abandon() {
 	}
 	f.dead = true
 	for _, r := range f.cfg.Blocks {
-		if f.open[r] > 0 {
+		if f.open.of(r) > 0 {
 			f.close(r)
 		}
 	}
@@ -154,12 +155,14 @@ func (f *Fetch) Abandon() {
 
 // close notes that the session does not want r any more.
 func (f *Fetch) close(r Ref) {
-	delete(f.open, r)
-	f.Worst = max(f.Worst, f.h.w.now-f.since[r])
-	delete(f.since, r)
-	if f.h.wanted[r]--; f.h.wanted[r] == 0 {
-		delete(f.h.wanted, r)
+	f.open.add(r, -f.open.of(r))
+	since, ok := f.since[r]
+	if !ok {
+		since = f.asked
 	}
+	f.Worst = max(f.Worst, f.h.w.now-since)
+	delete(f.since, r)
+	f.h.wanted.add(r, -1)
 }
 
 // deliverAll takes the answers of one turn from the engine, and only then wants more: a want made now is not among those that
@@ -197,7 +200,7 @@ func (h *Host) deliver(d *exchange.Deliver) {
 	case f.Done():
 		w.fail("%s: %s arrives after session %d ended", h.name, w.content.name(d.CID), d.Session)
 		return
-	case f.open[r] == 0:
+	case f.open.of(r) == 0:
 		w.fail("%s: session %d is told of %s, which it does not wait for", h.name, d.Session, w.content.name(d.CID))
 		return
 	}
@@ -237,13 +240,13 @@ func (h *Host) sessionEnded(s exchange.SessionEvent) {
 	case f.Done():
 		h.w.fail("%s: session %d ends twice", h.name, s.Session)
 		return
-	case s.State == exchange.SessionCompleted && len(f.open) > 0 && !f.dead:
-		h.w.fail("%s: session %d completes and %d wants have no answer", h.name, s.Session, len(f.open))
+	case s.State == exchange.SessionCompleted && f.open.some > 0 && !f.dead:
+		h.w.fail("%s: session %d completes and %d wants have no answer", h.name, s.Session, f.open.some)
 	}
 	f.State, f.Ended = s.State, h.w.now
 	h.total.Takeovers += s.Stats.Takeovers
 	for _, r := range f.cfg.Blocks {
-		if f.open[r] > 0 {
+		if f.open.of(r) > 0 {
 			f.close(r)
 		}
 	}

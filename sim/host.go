@@ -37,6 +37,7 @@ type HostConfig struct {
 type Host struct {
 	w      *World
 	name   string
+	number int
 	id     dray.PeerID
 	cfg    HostConfig
 	faults Faults
@@ -47,21 +48,25 @@ type Host struct {
 	conns  map[dray.PeerID]*half
 	halves []*half // open connections, in the order in which they came
 
-	planned bool // a turn is planned
-	wake    time.Duration
-	turns   int
+	planned  bool // a turn is planned
+	inTurn   bool // the engine's wishes are being carried out
+	again    bool // and it has more
+	turnFunc func()
+	wake     time.Duration
+	turns    int
 
-	ring     []*half // connections with something to send
-	turn     int
+	lists    [2][]*half // connections with something to send, control and data, the next first
 	sending  bool
+	upDebt   time.Duration // what small messages took of the uplink since the last large one
 	downFree time.Duration
+	downDebt time.Duration
 
 	walks   int // fetches of this life that began with a walk: blocks may come before they are wanted
 	disk    diskState
 	has     refs // written blocks
 	fetches []*Fetch
 	byID    map[exchange.SessionID]*Fetch
-	wanted  map[Ref]int // sessions of this life that want a block
+	wanted  tally // sessions of this life that want a block
 	storing map[Ref]bool
 
 	gave, got map[dray.PeerID]int64 // block bytes on the wire in this life
@@ -101,7 +106,7 @@ func (w *World) Add(cfg HostConfig) *Host {
 	if cfg.Version == 0 {
 		cfg.Version = wire.V120
 	}
-	h := &Host{w: w, cfg: cfg, faults: cfg.Faults, name: fmt.Sprintf("h%d", len(w.hosts))}
+	h := &Host{w: w, cfg: cfg, faults: cfg.Faults, name: fmt.Sprintf("h%d", len(w.hosts)), number: len(w.hosts)}
 	h.id = dray.PeerID(h.name)
 	w.hosts = append(w.hosts, h)
 	w.byID[h.id] = h
@@ -122,12 +127,14 @@ func (h *Host) Start() {
 	h.alive = true
 	h.life++
 	h.conns = make(map[dray.PeerID]*half)
-	h.halves, h.ring = nil, nil
+	h.halves, h.lists = nil, [2][]*half{}
+	h.upDebt = 0
 	h.sending, h.planned, h.wake = false, false, 0
+	h.inTurn, h.turnFunc = false, h.newTurn()
 	h.disk = diskState{}
 	h.fetches, h.byID = nil, make(map[exchange.SessionID]*Fetch)
 	h.walks = 0
-	h.wanted, h.storing = make(map[Ref]int), make(map[Ref]bool)
+	h.wanted, h.storing = tally{}, make(map[Ref]bool)
 	h.gave, h.got = make(map[dray.PeerID]int64), make(map[dray.PeerID]int64)
 	h.banned = make(map[dray.PeerID]bool)
 }
@@ -184,7 +191,7 @@ func (h *Host) SetFaults(f Faults) {
 		list := in.frozen
 		in.frozen = nil
 		for _, p := range list {
-			in.arrive(p)
+			p.arrive()
 		}
 	}
 }
@@ -214,23 +221,36 @@ func (h *Host) bans(o *Host) bool {
 	return banned
 }
 
-// kick plans a turn, unless one is planned.
+// kick plans a turn, unless one is planned or goes on.
 func (h *Host) kick() {
-	if h.planned || !h.alive {
+	if h.inTurn {
+		h.again = true
+	}
+	if h.planned || h.inTurn || !h.alive {
 		return
 	}
 	h.planned = true
+	h.w.After(h.w.cfg.TurnDelay, h.turnFunc)
+}
+
+// newTurn returns what happens in a planned turn of this life.
+func (h *Host) newTurn() func() {
 	life := h.life
-	h.w.After(h.w.cfg.TurnDelay, func() {
+	return func() {
 		if h.life == life {
 			h.planned = false
 			h.takeTurn()
 		}
-	})
+	}
 }
 
-// during plans something that happens only if the host lives until then.
+// during plans something that happens only if the host lives until then. In a turn, what takes no time happens at once, and
+// the turn goes on with its result.
 func (h *Host) during(d time.Duration, do func()) {
+	if d <= 0 && h.inTurn {
+		do()
+		return
+	}
 	life := h.life
 	h.w.After(d, func() {
 		if h.life == life {
@@ -239,12 +259,20 @@ func (h *Host) during(d time.Duration, do func()) {
 	})
 }
 
-// takeTurn asks the engine what to do, and does it.
+// takeTurn asks the engine what to do and does it, until what is done at once leads to nothing more.
 func (h *Host) takeTurn() {
+	h.inTurn = true
+	for h.again = true; h.again && h.alive && h.w.err == nil; {
+		h.again = false
+		h.doReady(h.e.Ready())
+	}
+	h.inTurn = false
+}
+
+func (h *Host) doReady(r *exchange.Ready) {
 	w := h.w
 	w.turns++
 	h.turns++
-	r := h.e.Ready()
 	if n := w.cfg.CheckEvery; n > 0 && h.turns%n == 0 {
 		if err := h.e.Check(); err != nil {
 			w.fail("%s: %w", h.name, err)
@@ -313,12 +341,14 @@ func (h *Host) sendControl(s exchange.Send) {
 }
 
 // packet copies a message, which the engine will reuse, into what travels on l.
-func (h *Host) packet(l *half, m *wire.Message) packet {
+func (h *Host) packet(l *half, m *wire.Message) *packet {
 	v := l.c.version
-	p := packet{size: int64(m.Size(v))}
-	p.msg = &wire.Message{Full: m.Full, PendingBytes: m.PendingBytes}
+	p := h.w.spare.packet()
+	p.size = int64(m.Size(v))
+	p.msg = h.w.spare.message()
+	p.msg.Full, p.msg.PendingBytes = m.Full, m.PendingBytes
 	if v.Indexes() {
-		p.msg = m.Clone()
+		copyMessage(p.msg, m)
 		for _, b := range m.Blocks {
 			p.carried += int64(len(b.Data))
 		}
@@ -341,9 +371,22 @@ func (h *Host) packet(l *half, m *wire.Message) packet {
 		}
 	}
 	if v.Haves() {
-		p.msg.Presences = append([]wire.Presence(nil), m.Presences...)
+		p.msg.Presences = append(p.msg.Presences, m.Presences...)
 	}
 	return p
+}
+
+// copyMessage makes to, which is empty, a copy of m that shares nothing with it but the bytes of blocks and of bitmaps.
+func copyMessage(to, m *wire.Message) {
+	c := *m
+	c.Wants = append(to.Wants, m.Wants...)
+	c.Blocks = append(to.Blocks, m.Blocks...)
+	c.Presences = append(to.Presences, m.Presences...)
+	c.Follows = append(to.Follows, m.Follows...)
+	c.Haves = append(to.Haves, m.Haves...)
+	c.Walks = append(to.Walks, m.Walks...)
+	c.Walked = append(to.Walked, m.Walked...)
+	*to = c
 }
 
 func (h *Host) sendBlock(b exchange.BlockSend) {
@@ -359,18 +402,21 @@ func (h *Host) sendBlock(b exchange.BlockSend) {
 	p := h.blockPacket(l, block)
 	p.ref = r
 	if h.w.chance(h.faults.Swallow) {
-		h.during(0, func() { h.blockLeft(l, p, false) })
+		p.l = l
+		h.during(0, func() { h.blockLeft(p, false) })
 		return
 	}
+	again := *p
 	l.send(p)
 	if h.w.chance(h.faults.Repeat) {
-		p.posed = true
-		l.send(p)
+		again.posed = true
+		l.send(&again)
 	}
 }
 
-func (h *Host) blockPacket(l *half, b dray.Block) packet {
-	p := packet{block: b}
+func (h *Host) blockPacket(l *half, b dray.Block) *packet {
+	p := h.w.spare.packet()
+	p.block = b
 	m := wire.Message{Blocks: []wire.Block{{Prefix: b.CID().Prefix(), Data: b.Data()}}}
 	p.size = int64(m.Size(l.c.version))
 	if h.w.cfg.Codec {
@@ -384,21 +430,25 @@ func (h *Host) blockPacket(l *half, b dray.Block) packet {
 }
 
 // left is called when the uplink has taken a message.
-func (h *Host) left(l *half, p packet) {
+func (h *Host) left(p *packet) {
+	l := p.l
 	h.total.Up += p.size
 	switch {
 	case p.msg == nil:
-		h.blockLeft(l, p, true)
+		h.blockLeft(p, true)
 	case !p.posed && l.open:
-		h.total.BlockUp += p.carried
-		h.gave[l.to.id] += p.carried
+		if p.carried > 0 {
+			h.total.BlockUp += p.carried
+			h.gave[l.to.id] += p.carried
+		}
 		h.e.Sent(h.w.now, l.to.id)
 		h.kick()
 	}
 }
 
 // blockLeft tells the engine, and the World's own ledger, that a block is on its way.
-func (h *Host) blockLeft(l *half, p packet, carried bool) {
+func (h *Host) blockLeft(p *packet, carried bool) {
+	l := p.l
 	if carried {
 		h.total.BlockUp += int64(p.block.Size())
 	}
@@ -420,7 +470,7 @@ func (h *Host) heard(l *half) {
 }
 
 // receive takes a message that arrived from l.from.
-func (h *Host) receive(l *half, p packet) {
+func (h *Host) receive(l *half, p *packet) {
 	w := h.w
 	h.total.Down += p.size
 	m, block := p.msg, p.block
@@ -444,7 +494,7 @@ func (h *Host) receive(l *half, p packet) {
 	}
 	blocks := h.blocksOf(m)
 	h.total.BlockDown += p.carried
-	if !h.bans(l.from) {
+	if p.carried > 0 && !h.bans(l.from) {
 		h.got[l.from.id] += p.carried
 	}
 	for _, b := range blocks {
@@ -494,7 +544,7 @@ func (h *Host) receiveBlock(l *half, b dray.Block) {
 	if !h.bans(l.from) {
 		h.got[l.from.id] += size
 	}
-	wanted := h.wanted[r] > 0 || h.walks > 0
+	wanted := h.wanted.of(r) > 0 || h.walks > 0
 	refused := h.e.Receive(w.now, l.from.id, nil, []dray.Block{b})
 	if len(refused) == 0 && !wanted {
 		w.fail("%s keeps %s, which nobody asked for", h.name, w.content.name(b.CID()))

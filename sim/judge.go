@@ -85,7 +85,7 @@ func (h *Host) judge() error {
 			continue // it has not read what we said
 		}
 		for r := range refsOf(l.shadow, len(w.content.blocks)) {
-			if h.wanted[r] == 0 {
+			if h.wanted.of(r) == 0 {
 				return fmt.Errorf("%s still has our want of %s, which nobody here wants", l.to.name, w.content.names[r])
 			}
 		}
@@ -99,8 +99,8 @@ func (h *Host) judge() error {
 		}
 	}
 	held := h.e.Held()
-	if len(h.wanted) != held.Wants {
-		return fmt.Errorf("the engine holds %d wants; the application has %d", held.Wants, len(h.wanted))
+	if h.wanted.some != held.Wants {
+		return fmt.Errorf("the engine holds %d wants; the application has %d", held.Wants, h.wanted.some)
 	}
 	open := 0
 	for _, f := range h.fetches {

@@ -26,7 +26,7 @@ type conn struct {
 
 // half is one direction of a connection: what from sends to to.
 //
-// Invariant: listed exactly when it is in from's ring.
+// Invariant: listed[lane] exactly when it is in from's list of that lane.
 type half struct {
 	c        *conn
 	from, to *Host
@@ -35,27 +35,31 @@ type half struct {
 	streams  []stream
 	next     int // data stream that the next block is queued on
 	turn     int // stream that is looked at first
-	listed   bool
+	listed   [2]bool
 
-	window  int64
-	unread  int64 // bytes sent and not known to have been taken
-	acks    []ack // when the sender learns what was taken
-	waking  bool  // an event is planned for the first ack
-	frozen  []packet
+	window  int64    // bytes that may be unread: of control, and of all data streams together
+	unread  [2]int64 // bytes sent and not known to have been taken, of control and of data
+	acks    []ack    // when the sender learns what was taken
+	passing int      // control messages between the two lines: nothing slips past them
+	waking  bool     // an event is planned for the first ack
+	frozen  []*packet
 	shadow  map[Ref]bool // what from has announced to want, as to sees it; true for the block itself
 	foreign int          // announced CIDs that the World does not know
 }
 
 // stream is an ordered, reliable sequence of messages. The first of each half is for control.
 type stream struct {
-	queue []packet
+	queue []*packet
 	head  int
 	last  time.Duration // arrival of the latest message: nothing on the stream overtakes it
 }
 
-// packet is one message on its way.
+// packet is one message on its way over l.
 type packet struct {
+	l       *half
+	life    int // of the sender
 	size    int64
+	tail    time.Duration // from its first byte to its last, as it leaves
 	msg     *wire.Message // control, or nil
 	block   dray.Block    // what travels when there is no codec
 	frame   []byte        // what travels when there is
@@ -65,16 +69,54 @@ type packet struct {
 	posed   bool  // made up by a fault: the engine knows nothing of it
 }
 
+// spare keeps packets and messages that have arrived, for those that are sent next.
+type spare struct {
+	packets  []*packet
+	messages []*wire.Message
+}
+
+func (s *spare) packet() *packet {
+	if n := len(s.packets); n > 0 {
+		p := s.packets[n-1]
+		s.packets = s.packets[:n-1]
+		return p
+	}
+	return new(packet)
+}
+
+func (s *spare) message() *wire.Message {
+	if n := len(s.messages); n > 0 {
+		m := s.messages[n-1]
+		s.messages = s.messages[:n-1]
+		return m
+	}
+	return new(wire.Message)
+}
+
+// free takes back a packet that has arrived and been looked at.
+func (s *spare) free(p *packet) {
+	if p.msg != nil {
+		p.msg.Reset()
+		s.messages = append(s.messages, p.msg)
+	}
+	*p = packet{}
+	s.packets = append(s.packets, p)
+}
+
 type ack struct {
 	at   time.Duration
 	size int64
+	lane int
 }
+
+// lane is 0 for control and 1 for data.
+func (p *packet) lane() int { return min(p.stream, 1) }
 
 func (s *stream) empty() bool { return s.head == len(s.queue) }
 
-func (s *stream) take() packet {
+func (s *stream) take() *packet {
 	p := s.queue[s.head]
-	s.queue[s.head] = packet{}
+	s.queue[s.head] = nil
 	s.head++
 	if s.head == len(s.queue) {
 		s.queue, s.head = s.queue[:0], 0
@@ -170,18 +212,23 @@ func (l *half) leave() {
 			break
 		}
 	}
-	h.unlist(l)
+	h.unlist(l, 0)
+	h.unlist(l, 1)
 	if h.alive {
 		h.e.PeerDown(h.w.now, l.to.id)
 		h.kick()
 	}
 }
 
-// send queues a packet.
-func (l *half) send(p packet) {
+const slipBytes = 1400 // control that fits one datagram slips between those of larger messages
+
+// send queues a packet. Small control goes at once; what it takes of the lines is added to the next large message.
+func (l *half) send(p *packet) {
 	if !l.open {
 		return
 	}
+	h := l.from
+	p.l, p.life = l, h.life
 	if p.msg == nil {
 		p.stream = l.next
 		if l.next++; l.next == len(l.streams) {
@@ -189,52 +236,65 @@ func (l *half) send(p packet) {
 		}
 	}
 	s := &l.streams[p.stream]
-	s.queue = append(s.queue, p)
-	if !l.listed {
-		l.listed = true
-		l.from.ring = append(l.from.ring, l)
-	}
-	l.from.pump()
-}
-
-func (h *Host) unlist(l *half) {
-	if !l.listed {
+	if p.msg != nil && p.size <= slipBytes && s.empty() && l.passing == 0 && l.c.loss == 0 && l.fits(p) {
+		l.slip(p)
 		return
 	}
-	l.listed = false
-	for i, o := range h.ring {
+	s.queue = append(s.queue, p)
+	if lane := p.lane(); !l.listed[lane] {
+		l.listed[lane] = true
+		h.lists[lane] = append(h.lists[lane], l)
+	}
+	h.pump()
+}
+
+// slip sends a small packet past everything that is queued.
+func (l *half) slip(p *packet) {
+	w, h := l.from.w, l.from
+	l.unread[0] += p.size
+	out, in := took(p.size, h.cfg.Up), took(p.size, l.to.cfg.Down)
+	h.upDebt += out
+	l.to.downDebt += in
+	s := &l.streams[0]
+	s.last = max(s.last, w.now+out+l.c.latency+in)
+	w.plan(s.last-w.now, p, arrives)
+	h.left(p)
+}
+
+func (h *Host) unlist(l *half, lane int) {
+	if !l.listed[lane] {
+		return
+	}
+	l.listed[lane] = false
+	list := h.lists[lane]
+	for i, o := range list {
 		if o == l {
-			h.ring = append(h.ring[:i], h.ring[i+1:]...)
-			if i < h.turn {
-				h.turn--
-			}
+			n := copy(list[i:], list[i+1:])
+			list[i+n] = nil
+			h.lists[lane] = list[:i+n]
 			return
 		}
 	}
 }
 
-// pump gives the idle uplink the next message: control first, then the connections with room in turn.
+// pump gives the idle uplink the next message: control first, then the connections with room in turn. A connection that
+// was served goes to the end of the line.
 func (h *Host) pump() {
 	if h.sending {
 		return
 	}
-	for _, l := range h.ring {
-		if !l.streams[0].empty() && l.fits(l.streams[0].queue[l.streams[0].head].size) {
-			h.transmit(l, l.streams[0].take())
+	for _, l := range h.lists[0] {
+		if s := &l.streams[0]; l.fits(s.queue[s.head]) {
+			h.transmit(l, s.take())
 			return
 		}
 	}
-	for range len(h.ring) {
-		if h.turn >= len(h.ring) {
-			h.turn = 0
-		}
-		l := h.ring[h.turn]
-		h.turn++
+	for _, l := range h.lists[1] {
 		for range len(l.streams) {
 			if l.turn++; l.turn >= len(l.streams) {
 				l.turn = 1
 			}
-			if s := &l.streams[l.turn]; !s.empty() && l.fits(s.queue[s.head].size) {
+			if s := &l.streams[l.turn]; !s.empty() && l.fits(s.queue[s.head]) {
 				h.transmit(l, s.take())
 				return
 			}
@@ -242,64 +302,69 @@ func (h *Host) pump() {
 	}
 }
 
-// fits reports whether the connection's window has room, and plans another look when it has not.
-func (l *half) fits(size int64) bool {
+// fits reports whether the window of the packet's lane has room, and plans another look when it has not.
+func (l *half) fits(p *packet) bool {
 	now := l.from.w.now
 	k := 0
 	for ; k < len(l.acks) && l.acks[k].at <= now; k++ {
-		l.unread -= l.acks[k].size
+		l.unread[l.acks[k].lane] -= l.acks[k].size
 	}
 	l.acks = l.acks[:copy(l.acks, l.acks[k:])]
-	if l.unread == 0 || l.unread+size <= l.window {
+	if n := l.unread[p.lane()]; n == 0 || n+p.size <= l.window {
 		return true
 	}
 	if len(l.acks) > 0 && !l.waking {
-		l.waking = true
-		l.from.w.After(l.acks[0].at-now, func() {
-			l.waking = false
-			l.from.pump()
-		})
+		l.wakeIn(l.acks[0].at - now)
 	}
 	return false
 }
 
-func (h *Host) transmit(l *half, p packet) {
-	w := h.w
-	empty := true
+func (h *Host) transmit(l *half, p *packet) {
+	w, lane := h.w, p.lane()
+	h.unlist(l, lane)
 	for i := range l.streams {
-		empty = empty && l.streams[i].empty()
-	}
-	if empty {
-		h.unlist(l)
+		if !l.streams[i].empty() && min(i, 1) == lane {
+			l.listed[lane] = true
+			h.lists[lane] = append(h.lists[lane], l)
+			break
+		}
 	}
 	h.sending = true
-	l.unread += p.size
-	leaves := took(p.size, h.cfg.Up)
-	life := h.life
-	w.After(leaves, func() {
-		if h.life != life {
-			return
-		}
-		h.sending = false
-		h.left(l, p)
-		h.pump()
-	})
-	w.After(l.c.latency, func() { l.enter(p, leaves) })
+	l.unread[lane] += p.size
+	l.passing += 1 - lane
+	p.tail = took(p.size, h.cfg.Up)
+	w.plan(p.tail+h.upDebt, p, leaves)
+	w.plan(l.c.latency+h.upDebt, p, enters)
+	h.upDebt = 0
 }
 
-// enter lets a message into the receiver's downlink, which its last byte leaves no sooner than tail from now.
-func (l *half) enter(p packet, tail time.Duration) {
+// left is called when the packet's last byte has left.
+func (p *packet) left() {
+	h := p.l.from
+	if h.life != p.life {
+		return
+	}
+	h.sending = false
+	h.left(p)
+	h.pump()
+}
+
+// enter lets a message into the receiver's downlink, which its last byte leaves no sooner than p.tail from now.
+func (p *packet) enter() {
+	l := p.l
 	w, to := l.from.w, l.to
+	l.passing -= 1 - p.lane()
 	if !l.back.open {
 		return
 	}
 	takes := took(p.size, to.cfg.Down)
-	begin := max(w.now, to.downFree)
+	begin := max(w.now, to.downFree) + to.downDebt
+	to.downDebt = 0
 	to.downFree = begin + takes
 	if p.msg != nil {
 		begin = w.now // small messages slip between large ones
 	}
-	end := max(begin+takes, w.now+tail)
+	end := max(begin+takes, w.now+p.tail)
 	if l.c.loss > 0 && w.chance(1-math.Pow(1-l.c.loss, math.Ceil(float64(p.size)/packetBytes))) {
 		end += 2 * l.c.latency
 		for w.chance(l.c.loss) {
@@ -312,11 +377,12 @@ func (l *half) enter(p packet, tail time.Duration) {
 	for t := w.now + beat; t < end; t += beat {
 		w.After(t-w.now, func() { to.heard(l) })
 	}
-	w.After(end-w.now, func() { l.arrive(p) })
+	w.plan(end-w.now, p, arrives)
 }
 
 // arrive hands a message to the receiver, or keeps it in the connection while the receiver does not read.
-func (l *half) arrive(p packet) {
+func (p *packet) arrive() {
+	l := p.l
 	if !l.back.open {
 		return
 	}
@@ -324,15 +390,22 @@ func (l *half) arrive(p packet) {
 		l.frozen = append(l.frozen, p)
 		return
 	}
-	l.acks = append(l.acks, ack{l.from.w.now + l.c.latency, p.size})
+	w := l.from.w
+	l.acks = append(l.acks, ack{w.now + l.c.latency, p.size, p.lane()})
 	l.to.receive(l, p)
-	if l.listed && !l.waking {
-		l.waking = true
-		l.from.w.After(l.c.latency, func() {
-			l.waking = false
-			l.from.pump()
-		})
+	w.spare.free(p)
+	if (l.listed[0] || l.listed[1]) && !l.waking {
+		l.wakeIn(l.c.latency)
 	}
+}
+
+// wakeIn plans another look at what the connection has queued.
+func (l *half) wakeIn(d time.Duration) {
+	l.waking = true
+	l.from.w.After(d, func() {
+		l.waking = false
+		l.from.pump()
+	})
 }
 
 func took(size int64, rate float64) time.Duration {

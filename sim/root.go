@@ -113,16 +113,15 @@ func (f *Fetch) demand() {
 	if f.rooted {
 		return
 	}
-	f.rooted = true
+	f.rooted, f.asked = true, h.w.now
 	h.e.SetManifest(h.w.now, f.id, r.man)
 	for i, leaf := range r.leaves {
 		if h.has.has(leaf) && !h.storing[leaf] {
 			f.Local++
 			continue
 		}
-		if f.open[leaf]++; f.open[leaf] == 1 {
-			f.since[leaf] = h.w.now
-			h.wanted[leaf]++
+		if f.open.add(leaf, 1) == 1 {
+			h.wanted.add(leaf, 1)
 			h.e.Demand(h.w.now, f.id, i, 1)
 		}
 	}

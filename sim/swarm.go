@@ -28,6 +28,8 @@ type SwarmConfig struct {
 	Window int
 	// Host configures every host, Seed the seeds; the zero value is Host's.
 	Host HostConfig
+	// Vary changes what Host says for getter i; it may be nil.
+	Vary func(i int, c *HostConfig)
 	// Seed replaces Host for the seeds when it is not nil.
 	Seed *HostConfig
 	// Stagger spreads the getters' starts over this time.
@@ -79,8 +81,12 @@ func Swarm(cfg SwarmConfig) (Result, error) {
 		seeds = append(seeds, h)
 		hints = append(hints, h.id)
 	}
-	for range cfg.Getters {
-		getters = append(getters, w.Add(cfg.Host))
+	for i := range cfg.Getters {
+		c := cfg.Host
+		if cfg.Vary != nil {
+			cfg.Vary(i, &c)
+		}
+		getters = append(getters, w.Add(c))
 	}
 	w.mesh(seeds, getters, cfg.SeedDegree, cfg.Degree)
 	var fetches []*Fetch
@@ -136,7 +142,7 @@ func (h *Host) waits() string {
 	s := ""
 	for _, f := range h.fetches {
 		if !f.Done() {
-			s += fmt.Sprintf("session %d with %d wants; ", f.id, len(f.open))
+			s += fmt.Sprintf("session %d with %d wants; ", f.id, f.open.some)
 			for _, x := range h.e.Waits(f.id) {
 				s += fmt.Sprintf("%s %v asked %d silent %v lacks %v; ", string(x.Peer), x.Health, x.Asked, x.Silent, x.Lacks)
 			}

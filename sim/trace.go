@@ -5,6 +5,7 @@ import (
 	"hash"
 	"hash/fnv"
 	"io"
+	"math/bits"
 	"time"
 
 	"dray"
@@ -17,7 +18,12 @@ type trace struct {
 	text io.Writer
 	name exchange.Namer
 	thin bool
+
+	counts uint64 // of a thin trace
 }
+
+// value returns the hash of everything so far.
+func (t *trace) value() uint64 { return t.sum.Sum64() ^ t.counts }
 
 func newTrace(c *content, text io.Writer, thin bool) trace {
 	return trace{
@@ -30,8 +36,11 @@ func newTrace(c *content, text io.Writer, thin bool) trace {
 // their text, for worlds so large that printing would take most of the time.
 func (t *trace) ready(now time.Duration, h *Host, r *exchange.Ready) {
 	if t.thin && t.text == nil {
-		fmt.Fprintf(t.sum, "%d %s %d %d %d %d %d %d %d", now, h.name, len(r.Sends), len(r.Blocks), len(r.Loads),
-			len(r.Stores), len(r.Delivers), len(r.Sessions), r.Wake)
+		for _, x := range [...]int{
+			int(now), h.number, len(r.Sends), len(r.Blocks), len(r.Loads), len(r.Stores), len(r.Delivers), len(r.Sessions), int(r.Wake),
+		} {
+			t.counts = bits.RotateLeft64(t.counts^uint64(x), 29) * 0x9e3779b97f4a7c15
+		}
 		return
 	}
 	if r.Empty() {

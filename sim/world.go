@@ -45,6 +45,7 @@ type World struct {
 	roots   map[cid.Cid]*Root
 	trace   trace
 	turns   int
+	spare   spare
 	err     error // the first broken invariant
 }
 
@@ -75,7 +76,7 @@ func (w *World) Rand() *rand.Rand { return w.rand }
 func (w *World) Hosts() []*Host { return w.hosts }
 
 // Trace returns the hash of everything that happened so far.
-func (w *World) Trace() uint64 { return w.trace.sum.Sum64() }
+func (w *World) Trace() uint64 { return w.trace.value() }
 
 // Turns returns how many times an engine was asked what to do.
 func (w *World) Turns() int { return w.turns }
@@ -107,7 +108,13 @@ func (w *World) Block(r Ref) dray.Block { return w.content.blocks[r] }
 // After plans do for d from now.
 func (w *World) After(d time.Duration, do func()) {
 	w.seq++
-	w.queue.push(event{w.now + max(d, 0), w.seq, do})
+	w.queue.push(event{at: w.now + max(d, 0), seq: w.seq, do: do})
+}
+
+// plan makes the next step of a packet happen d from now.
+func (w *World) plan(d time.Duration, p *packet, s step) {
+	w.seq++
+	w.queue.push(event{at: w.now + max(d, 0), seq: w.seq, p: p, step: s})
 }
 
 // Run lets time pass until done returns true, an invariant breaks, nothing is planned any more or the clock would pass
@@ -129,7 +136,7 @@ func (w *World) Run(limit time.Duration, done func() bool) (reached bool) {
 		}
 		e := w.queue.pop()
 		w.now = e.at
-		e.do()
+		e.happen()
 	}
 	return false
 }

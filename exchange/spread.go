@@ -1,0 +1,62 @@
+package exchange
+
+// This file makes many hosts that fetch one root share the work. Whoever holds everything is the bottleneck: while it sends
+// anything twice, something has not been sent once. So sessions that fetch the rarest first
+//
+//  1. ask a holder of everything for more than its window explains, but only for leaves that nobody else is known to have
+//     (spare): it can then always choose one that it has sent to nobody yet;
+//  2. take such a leaf back as soon as somebody else has it (relieve, giveBack), so that it comes from there;
+//  3. and the holder serves leaves that it has sent to nobody before it sends any twice (held, in serve.go).
+
+// spareAsks is how many leaves a holder of everything may be asked for beyond its window, so that it can choose.
+const spareAsks = 16
+
+// spread reports whether the session and the peer behind sp take part in this.
+func (sp *sessionPeer) spread() bool {
+	return sp.s.cfg.Order == Rarest && sp.s.man != nil && sp.p.caps.Indexes
+}
+
+// roomToSpare reports whether the peer behind sp may be asked for a leaf that nobody else has, beyond its window.
+func (sp *sessionPeer) roomToSpare() bool {
+	p := sp.p
+	return sp.use == useHolder && sp.spread() && !sp.full && p.usable() && p.entries < maxEntries-entryReserve &&
+		p.blocks < min(spareAsks, p.health.limit())
+}
+
+// listed reports whether sp belongs into its session's heap of peers with room.
+func (sp *sessionPeer) listed() bool {
+	return !sp.gone && sp.ready() && (sp.p.room() || sp.roomToSpare())
+}
+
+// moves reports whether a leaf that was asked of the peer behind old should come from another that has just got it,
+// whatever the one was measured to deliver: the one has everything, and the other has not.
+func (old *sessionPeer) moves(to *sessionPeer) bool {
+	return old.use == useHolder && to.use != useHolder && old.spread() && to.spread()
+}
+
+// giveBack takes back a leaf that was asked of one peer: it is demanded as before, and the next peer with room that has
+// it is asked. It reports whether it did.
+func (e *Engine) giveBack(w *want) bool {
+	s := w.home
+	if w.state != Waiting || w.man == nil || w.man != s.man || !w.lazy || len(w.askers) != 1 || w.asks.n != 1 {
+		return false
+	}
+	e.dropAsk(w.asks.head, true)
+	w.to(Cancelled)
+	e.done.add(w.cid) // the block may be on its way already
+	s.waiting--
+	s.wants--
+	i := int(w.leaf)
+	e.retire(w)
+	s.demand.add(i)
+	s.demanded++
+	s.low = min(s.low, i>>6)
+	for _, sp := range s.peers {
+		if sp.dry && sp.use == useFeed && sp.p.feeds[s.man.m.Root()].theirs.has(i) {
+			sp.dry = false
+			e.roomChanged(sp.p)
+		}
+	}
+	e.dirtySession(s)
+	return true
+}
