@@ -87,7 +87,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// cancelAfter is a store that calls cancel once so many bytes of blocks were put.
+// cancelAfter is a store that calls cancel once so many bytes of blocks were put, and takes no more.
 type cancelAfter struct {
 	dray.Store
 	left   int64
@@ -112,6 +112,9 @@ func (s *cancelAfter) Reference(ctx context.Context, path string) (dray.Referenc
 }
 
 func (s *cancelAfter) Put(ctx context.Context, blocks ...dray.Block) error {
+	if s.used.Load() > s.left {
+		return context.Canceled // a quick peer has sent the rest of the file by now
+	}
 	err := s.Store.Put(ctx, blocks...)
 	for _, b := range blocks {
 		if s.used.Add(int64(b.Size())) > s.left {
