@@ -30,7 +30,7 @@ const (
 	pushLook      = 1 << 14   // leaves that are looked at to choose those to push
 	walkAttempts  = 2
 	creditBase    = 4 << 20 // bytes that a peer may always send beyond what it was asked for
-	maxEarlyBlock = 40 << 20
+	maxEarlyBlock = 26 << 20
 )
 
 // WalkOptions say what a session's walk asks for. The zero value asks for none.

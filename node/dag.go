@@ -14,7 +14,7 @@ import (
 
 const (
 	sweepAhead = 4096     // blocks of a DAG wanted at a time
-	sweepBytes = 32 << 20 // of blocks that are asked for at once
+	sweepBytes = 16 << 20 // of blocks that are asked for at once
 	sweepMax   = 1 << 28  // blocks of one DAG
 )
 

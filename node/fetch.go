@@ -168,7 +168,10 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 	f.tree = newTree(n, cfg.Path)
 	var walk exchange.WalkOptions
 	if _, err := n.store.Stat(n.ctx, cfg.Root); err != nil {
-		walk = exchange.WalkOptions{Bytes: walkBytes, Push: pushBytes}
+		walk = exchange.WalkOptions{Bytes: walkBytes}
+		if n.empty() {
+			walk.Push = pushBytes // whoever has other files may have leaves of this one, and they are to come once
+		}
 	} // else an earlier attempt has brought the skeleton, or some of it, and perhaps leaves that must not come again
 	n.ask(func() {
 		f.dups = n.engine.Totals().DuplicateBytes
@@ -188,6 +191,14 @@ func (f *fetch) close() {
 	})
 	f.calls.close()
 	f.tree.close()
+}
+
+// empty reports whether the store holds nothing yet.
+func (n *Node) empty() bool {
+	for range n.store.All(n.ctx) {
+		return false
+	}
+	return true
 }
 
 // take runs on the loop. The channel has room for every want that may be out, so sending never waits.

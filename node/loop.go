@@ -95,9 +95,7 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 	for _, d := range r.Delivers {
 		n.deliver(d)
 	}
-	for _, b := range r.Discards {
-		n.settled = append(n.settled, b)
-	}
+	n.settled = append(n.settled, r.Discards...)
 	for i, b := range n.settled {
 		n.unframe(b)
 		n.settled[i] = dray.Block{}

@@ -32,7 +32,7 @@ type Config struct {
 	Workers int
 	// HashWorkers is how many goroutines hash. If zero, one per core.
 	HashWorkers int
-	// FrameBytes bounds the messages that are being received, hashed and written. If zero, 48 MiB; never less than two
+	// FrameBytes bounds the messages that are being received, hashed and written. If zero, 32 MiB; never less than two
 	// of the largest messages.
 	FrameBytes int64
 	// Streams is how many streams blocks are sent on to one peer. If zero, 2.
@@ -46,7 +46,7 @@ func (c *Config) setDefaults() {
 		c.Workers = 4
 	}
 	if c.FrameBytes == 0 {
-		c.FrameBytes = 48 << 20
+		c.FrameBytes = 32 << 20
 	}
 	c.FrameBytes = max(c.FrameBytes, 2*wire.MaxMessageSize)
 	if c.Streams <= 0 {
