@@ -324,9 +324,7 @@ func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, b
 
 func (e *Engine) receiveMessage(p *peer, m *wire.Message) {
 	if m.Full && p.seqIn > 0 {
-		// The other side has begun anew without a new connection, and forgotten what this one had said.
-		e.PeerDown(e.now, p.id)
-		e.PeerUp(e.now, p.id, p.caps)
+		e.takenBack(p)
 	}
 	if m.Seq != 0 {
 		next := p.seqIn + 1

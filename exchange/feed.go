@@ -429,6 +429,28 @@ func (p *peer) appendAllNews(m *wire.Message) {
 	p.newsy = left
 }
 
+// takenBack forgets what a peer has said of roots: its control stream broke and a new one begins, which says again what
+// still holds. Numbers and credit belong to the connection and stay, and so does what this host has said.
+func (e *Engine) takenBack(p *peer) {
+	for _, f := range slices.Clone(p.feedList) {
+		e.silence(f)
+		if f.theirs != nil || f.known {
+			e.forgetTheirs(f)
+			f.known = false
+		}
+		e.unbindFeed(f)
+	}
+	for _, sp := range p.sps {
+		if sp.use == useFeed {
+			e.setUse(sp, usePart)
+		}
+	}
+	for _, a := range p.answers {
+		e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: wire.Walk{ID: a.w.ID, Stop: true}})
+	}
+	p.answers = nil
+}
+
 // receiveHave takes what a peer says that it has.
 func (e *Engine) receiveHave(p *peer, h *wire.Have) {
 	f, ok := e.asked(p, h.Feed)
