@@ -447,8 +447,8 @@ func (e *Engine) follow(s *session) {
 // mayTell reports whether the peer may still say by itself what it has of the session's root. One that does not know the
 // root may have leaves of it nevertheless.
 func (sp *sessionPeer) mayTell(now time.Duration) bool {
-	if !sp.p.caps.Indexes || !sp.s.cfg.Root.Defined() {
-		return false
+	if !sp.p.caps.Indexes || sp.s.man == nil {
+		return false // what is above the leaves nobody tells by itself
 	}
 	f := sp.p.feeds[sp.s.cfg.Root]
 	return f != nil && !f.known && now < f.since+tellPatience
