@@ -486,6 +486,7 @@ func (e *Engine) dropAsk(a *ask, tell bool) {
 		w.recalled = true
 		e.dirtyPeer(p)
 	}
+	w.recalled = w.recalled || a.withdrawn // it was told already
 	e.uncharge(a)
 	if a.kind == askHeld {
 		e.rarer(w, -1)

@@ -225,7 +225,9 @@ func (l *half) leave() {
 		return
 	}
 	l.open = false
-	l.streams = make([]stream, len(l.streams))
+	for i := range l.streams {
+		l.streams[i] = stream{last: l.streams[i].last} // what is on its way arrives, and in order
+	}
 	l.back.frozen = nil
 	for i, o := range h.halves {
 		if o == l {
