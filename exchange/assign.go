@@ -100,7 +100,12 @@ func (e *Engine) fillDemand(s *session, n int) int {
 			continue
 		}
 		w := e.instantiate(s, i)
-		if w.state == Pending && !e.takeEarly(w) {
+		switch a := w.asks.of(sp.p); {
+		case w.state != Pending || e.takeEarly(w):
+		case a != nil && a.kind != askHave && a.kind != askHeld: // another session was told that it is not there
+			e.dequeue(w)
+			e.offer(w)
+		default:
 			e.askBlock(w, sp)
 		}
 		given++
@@ -210,7 +215,7 @@ func (e *Engine) askBlock(w *want, sp *sessionPeer) {
 			sp.p.queue.push(a)
 		}
 		sp.p.uncancel(w.cid)
-		a.crossed = a.crossed || a.withdrawn || a.told && a.kind == askHave
+		a.crossed = a.crossed || a.withdrawn || a.told && a.kind != askHeld
 		a.withdrawn = false
 		if a.sp != sp {
 			a.sp.asks--
@@ -465,8 +470,7 @@ func (e *Engine) expose(s *session, sp *sessionPeer) bool {
 	}
 	w := e.instantiate(s, i)
 	if w.state == Pending && !e.takeEarly(w) && w.heap < 0 {
-		w.contested = false
-		e.enqueue(w)
+		e.offer(w)
 		e.offerToFeeds(w)
 	}
 	return true

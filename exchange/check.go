@@ -11,7 +11,10 @@ func (e *Engine) Check() error {
 	if err := e.checkSessions(); err != nil {
 		return err
 	}
-	return e.checkPeers()
+	if err := e.checkPeers(); err != nil {
+		return err
+	}
+	return e.checkRoots()
 }
 
 func (e *Engine) checkWants() error {

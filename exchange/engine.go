@@ -257,6 +257,7 @@ func (r *Ready) reset() {
 	r.Delivers, r.Finds, r.Dials, r.Drops = r.Delivers[:0], r.Finds[:0], r.Dials[:0], r.Drops[:0]
 	r.Sessions, r.Wake = r.Sessions[:0], 0
 	clear(r.Discards)
+	clear(r.Sessions)
 	r.WalksEnded = r.WalksEnded[:0]
 	r.Manifests, r.Walks, r.Discards, r.Sync = r.Manifests[:0], r.Walks[:0], r.Discards[:0], false
 }
@@ -308,8 +309,9 @@ func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, b
 		e.refused = append(e.refused, blocks...)
 		return e.refused
 	}
+	walked := m != nil && m.Seq != 0 // only answers to walks travel in the state lane
 	for _, b := range blocks {
-		if !p.up || !e.receiveBlock(p, b) {
+		if !p.up || !e.receiveBlock(p, b, walked) {
 			e.refused = append(e.refused, b)
 		}
 	}
@@ -449,8 +451,9 @@ func (e *Engine) violate(p *peer, what string) {
 	e.timers.setEarlier(&p.timer, p.health.until)
 }
 
-// receiveBlock files a verified block and reports whether it was wanted.
-func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
+// receiveBlock files a verified block and reports whether it was wanted. One that is part of a walk's answer is no answer
+// to a want.
+func (e *Engine) receiveBlock(p *peer, b dray.Block, walked bool) bool {
 	size := int64(b.Size())
 	if p.caps.Indexes {
 		// The last block that was begun with credit may be a large one, and may overtake the others.
@@ -483,12 +486,12 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block) bool {
 		e.stats.DuplicateBytes += size
 		return false
 	}
-	e.accept(w, p, b)
+	e.accept(w, p, b, walked)
 	return true
 }
 
 // accept takes a block that was wanted.
-func (e *Engine) accept(w *want, p *peer, b dray.Block) {
+func (e *Engine) accept(w *want, p *peer, b dray.Block, walked bool) {
 	size := int64(b.Size())
 	home := w.home
 	if w.state == Waiting {
@@ -503,6 +506,8 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block) {
 		asked = a.kind == askBlock || a.kind == askLate
 		if a.pushed {
 			p.allow(size)
+		} else if p.allowed >= size {
+			walked = true // it may have been pushed before the ask was heard, which then still stands
 		}
 		if sp := a.sp; !sp.gone {
 			sp.misses = 0
@@ -514,7 +519,7 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block) {
 				e.setUse(sp, useHolder)
 			}
 		}
-		e.dropAsk(a, a.crossed)
+		e.dropAsk(a, a.crossed || walked)
 	}
 	if asked {
 		p.flow.delivered(e.now, size, p.flight.n > 0)

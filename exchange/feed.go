@@ -655,10 +655,8 @@ func (e *Engine) receivePresences(p *peer, pr *wire.Presence) {
 		e.violate(p, "an index beyond the manifest")
 		return
 	}
+	// What the peer told of the root stands: it may have failed to read the leaf only now, and does not tell of it again.
 	for i := pr.Leaves.First; i < pr.Leaves.First+pr.Leaves.N(); i++ {
-		if !pr.Have && f.theirs != nil {
-			e.lacks(f, int(i))
-		}
 		e.receivePresence(p, f.m.m.Leaf(int(i)), pr.Have)
 	}
 	for _, sp := range p.sps {

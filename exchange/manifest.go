@@ -254,7 +254,11 @@ func (e *Engine) Demand(now time.Duration, id SessionID, first, count int) {
 func (e *Engine) Undemand(now time.Duration, id SessionID, first, count int) {
 	e.now = now
 	s := e.sessions[id]
-	if s == nil || s.man == nil {
+	if s == nil {
+		e.undemandEnded(id, first, count)
+		return
+	}
+	if s.man == nil {
 		return
 	}
 	m := s.man.m
@@ -267,6 +271,19 @@ func (e *Engine) Undemand(now time.Duration, id SessionID, first, count int) {
 		}
 	}
 	e.maybeComplete(s)
+}
+
+// undemandEnded withholds what a session was answered with that has just ended, if that has not been handed out yet.
+func (e *Engine) undemandEnded(id SessionID, first, count int) {
+	for i := range e.ready.Sessions {
+		ev := &e.ready.Sessions[i]
+		if ev.Session != id || ev.man == nil {
+			continue
+		}
+		for k := first; k < first+count && len(e.ready.Delivers) > 0; k++ {
+			e.withhold(id, ev.man.Leaf(k))
+		}
+	}
 }
 
 // asks reports whether the session asks for w, which may be nil.

@@ -129,6 +129,9 @@ func (e *Engine) capsChanged(p *peer, before Caps) {
 	switch {
 	case before.Indexes == p.caps.Indexes:
 	case p.caps.Indexes:
+		if p.greeted {
+			e.reannounce(p) // the state lane of the other protocol begins with all that is wanted
+		}
 		for _, sp := range p.sps {
 			e.rooted(sp)
 		}
@@ -157,10 +160,21 @@ func (e *Engine) Restart(now time.Duration, id dray.PeerID, caps Caps) {
 		return
 	}
 	e.PeerUp(now, id, caps)
+	e.reannounce(p)
+	p.writing = false
+	p.msg = wire.Message{} // the driver may still look at the last one
+	p.flow.asked = 0
+}
+
+// reannounce makes the next message for p say all that is wanted of it.
+func (e *Engine) reannounce(p *peer) {
 	for _, l := range []*askList{&p.flight, &p.known} {
 		for a := l.head; a != nil; {
 			next := a.next
-			if a.kind != askHeld && a.kind != askMissing {
+			switch {
+			case a.withdrawn:
+				a.told = false // and stays so
+			case a.kind != askHeld && a.kind != askMissing:
 				a.unlist()
 				a.told, a.crossed = false, false
 				p.queue.push(a)
@@ -169,8 +183,7 @@ func (e *Engine) Restart(now time.Duration, id dray.PeerID, caps Caps) {
 		}
 	}
 	p.cancels = p.cancels[:0]
-	p.writing, p.greeted = false, false
-	p.flow.asked = 0
+	p.greeted, p.seqOut, p.info = false, 0, wire.Info{}
 	e.dirtyPeer(p)
 }
 

@@ -74,12 +74,17 @@ type script struct {
 	ended  map[SessionID]bool // sessions whose end was announced
 	wants  map[SessionID]map[string]bool
 	out    strings.Builder
+
+	manifests map[cid.Cid]*dray.Manifest
+	swap      map[dray.PeerID]bool   // peers who speak TensorSwap
+	seq       map[dray.PeerID]uint64 // of their last message
 }
 
 func newScript(t *testing.T) *script {
 	return &script{
 		t: t, blocks: map[string]dray.Block{}, names: map[cid.Cid]string{}, ended: map[SessionID]bool{},
-		wants: map[SessionID]map[string]bool{},
+		wants: map[SessionID]map[string]bool{}, manifests: map[cid.Cid]*dray.Manifest{},
+		swap: map[dray.PeerID]bool{}, seq: map[dray.PeerID]uint64{},
 	}
 }
 
@@ -223,7 +228,10 @@ func (s *script) command(name string, args []string) {
 		s.define(args[0], s.number(args[1]))
 	case "peer-up":
 		for _, a := range args {
-			s.e.PeerUp(s.now, dray.PeerID(strings.TrimSuffix(a, "(old)")), Caps{Haves: !strings.HasSuffix(a, "(old)")})
+			name, kind, _ := strings.Cut(a, "(")
+			id := dray.PeerID(name)
+			s.swap[id], s.seq[id] = kind == "swap)", 0
+			s.e.PeerUp(s.now, id, Caps{Haves: kind != "old)", Indexes: kind == "swap)"})
 		}
 	case "peer-down":
 		s.e.PeerDown(s.now, dray.PeerID(args[0]))
@@ -241,6 +249,9 @@ func (s *script) command(name string, args []string) {
 		s.recv(dray.PeerID(args[0]), args[1:])
 	case "stored", "added", "loaded", "absent", "block-sent":
 		s.store(name, args)
+	case "root", "manifest", "manifest-loaded", "manifest-absent", "demand", "undemand", "removed", "synced", "count-copies",
+		"copies", "restart", "walk-loaded":
+		s.roots(name, args)
 	case "totals", "waits", "stats", "account", "banned":
 		s.query(name, args)
 	default:
@@ -312,6 +323,15 @@ func (s *script) request(name string, args []string) {
 				cfg.Peers = append(cfg.Peers, dray.PeerID(p))
 			}
 		}
+		if o["root"] != "" {
+			cfg.Root = s.cid(o["root"])
+		}
+		if o["walk"] != "" {
+			cfg.Walk.Bytes = int64(s.number(o["walk"]))
+			if o["push"] != "" {
+				cfg.Walk.Push = int64(s.number(o["push"]))
+			}
+		}
 		_, cfg.Only = o["only"]
 		if o["max"] != "" {
 			cfg.MaxWaiting = s.number(o["max"])
@@ -366,17 +386,28 @@ func (s *script) request(name string, args []string) {
 func (s *script) recv(from dray.PeerID, args []string) {
 	m := &wire.Message{}
 	var blocks []dray.Block
+	control := false
 	for i := 0; i < len(args); i++ {
 		verb := args[i]
 		switch verb {
 		case "full":
 			m.Full = true
 			continue
+		case "in-lane":
+			control = true
+			continue
+		case "+seq":
+			s.seq[from]++
+			continue
 		case "wrong": // a block that nobody asked for, which is what wrong bytes hash to
 			blocks = append(blocks, testBlock(s.t, 1<<40+int(s.now)+len(blocks), 64))
 			continue
 		}
 		i++
+		control = control || verb != "block"
+		if s.recvRoots(m, verb, args[i]) {
+			continue
+		}
 		for _, name := range s.each(args[i]) {
 			c := s.cid(name)
 			switch verb {
@@ -394,6 +425,11 @@ func (s *script) recv(from dray.PeerID, args []string) {
 				s.t.Fatalf("recv: no such thing as %q", verb)
 			}
 		}
+	}
+	if s.swap[from] && control {
+		s.seq[from]++
+		m.Seq = s.seq[from]
+		m.Full = m.Seq == 1
 	}
 	for _, b := range s.e.Receive(s.now, from, m, blocks) {
 		name := s.names[b.CID()]

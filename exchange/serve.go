@@ -24,6 +24,7 @@ type served struct {
 	kind     wire.WantType
 	priority int32
 	answer   bool // DONT_HAVE is asked for
+	pushed   bool // the peer has not asked for it
 	state    serveState
 	again    bool  // wanted once more while it was being sent, or added while it was being looked up
 	copies   int32 // times that the block was sent to anybody, lately
@@ -168,6 +169,7 @@ func (e *Engine) receiveWant(p *peer, en *wire.Entry, name wire.Leaves) {
 		e.ready.Loads = append(e.ready.Loads, Load{Peer: p.id, CID: v.cid, Stat: true})
 		return
 	}
+	v.pushed = false
 	if en.Type == wire.WantBlock {
 		v.kind = wire.WantBlock // a want-have never replaces a want-block
 	}
@@ -232,6 +234,9 @@ func (e *Engine) lookedUp(v *served, size int64, here bool) {
 		if v.answer && p.caps.Haves {
 			p.presences = append(p.presences, wire.Presence{CID: v.cid, Have: false, Leaves: v.name})
 			e.dirtyPeer(p)
+		}
+		if v.pushed {
+			e.forget(v) // the peer waits for it no longer, or asks
 		}
 	case v.kind == wire.WantHave && size > e.cfg.InlineBytes && p.caps.Haves:
 		p.presences = append(p.presences, wire.Presence{CID: v.cid, Have: true, Leaves: v.name})

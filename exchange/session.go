@@ -330,7 +330,11 @@ func (e *Engine) endSession(s *session, state SessionState) {
 			}
 		}
 	}
-	e.ready.Sessions = append(e.ready.Sessions, SessionEvent{Session: s.id, State: state, Stats: s.stats})
+	ev := SessionEvent{Session: s.id, State: state, Stats: s.stats}
+	if s.man != nil {
+		ev.man = s.man.m
+	}
+	e.ready.Sessions = append(e.ready.Sessions, ev)
 }
 
 func (e *Engine) maybeComplete(s *session) {
@@ -469,6 +473,8 @@ type SessionEvent struct {
 	State SessionState
 	// Stats are final.
 	Stats SessionStats
+
+	man *dray.Manifest // that the session used
 }
 
 // touchSession starts the session's life and its search for peers, when needed.

@@ -52,7 +52,7 @@ func (e *Engine) giveBack(w *want) bool {
 	s.demanded++
 	s.low = min(s.low, i>>6)
 	for _, sp := range s.peers {
-		if sp.dry && sp.use == useFeed && sp.p.feeds[s.man.m.Root()].theirs.has(i) {
+		if f := sp.p.feeds[s.man.m.Root()]; sp.dry && sp.use == useFeed && f.theirs != nil && f.theirs.has(i) {
 			sp.dry = false
 			e.roomChanged(sp.p)
 		}

@@ -99,6 +99,25 @@ func (r *Ready) Format(n Namer) string {
 	for _, s := range r.Sessions {
 		fmt.Fprintf(&b, "session %d %v: %d blocks, %d bytes\n", s.Session, s.State, s.Stats.Blocks, s.Stats.Bytes)
 	}
+	for _, l := range r.Manifests {
+		fmt.Fprintf(&b, "manifest of %s\n", n.cid(l.Root))
+	}
+	for _, l := range r.Walks {
+		verb := "go on with"
+		switch {
+		case l.Walk.Stop:
+			verb = "stop"
+		case l.First:
+			verb = "begin"
+		}
+		fmt.Fprintf(&b, "%s walk %d for %s\n", verb, l.Walk.ID, n.peer(l.Peer))
+	}
+	for _, x := range r.Discards {
+		fmt.Fprintf(&b, "discard %s\n", n.cid(x.CID()))
+	}
+	if r.Sync {
+		b.WriteString("sync\n")
+	}
 	return b.String()
 }
 
@@ -117,6 +136,7 @@ func formatMessage(m *wire.Message, n Namer) string {
 			b.WriteString(" want-block ")
 		}
 		b.WriteString(n.cid(w.CID))
+		formatLeaves(&b, w.Leaves)
 	}
 	for _, p := range m.Presences {
 		if p.Have {
@@ -125,6 +145,97 @@ func formatMessage(m *wire.Message, n Namer) string {
 			b.WriteString(" DONT_HAVE ")
 		}
 		b.WriteString(n.cid(p.CID))
+		formatLeaves(&b, p.Leaves)
+	}
+	formatRoots(&b, m, n)
+	return b.String()
+}
+
+// formatLeaves prints a run as feed:first-last.
+func formatLeaves(b *strings.Builder, l wire.Leaves) {
+	switch {
+	case l.Feed == 0:
+	case l.N() == 1:
+		fmt.Fprintf(b, "(%d:%d)", l.Feed, l.First)
+	default:
+		fmt.Fprintf(b, "(%d:%d-%d)", l.Feed, l.First, l.First+l.N()-1)
+	}
+}
+
+// formatRoots prints what only TensorSwap has. The number of the message is left out: it only counts.
+func formatRoots(b *strings.Builder, m *wire.Message, n Namer) {
+	if m.Credit != 0 {
+		fmt.Fprintf(b, " credit %d", m.Credit)
+	}
+	if m.Info.Set {
+		fmt.Fprintf(b, " info up=%v down=%v", m.Info.Uploading, m.Info.Downloading)
+	}
+	for _, f := range m.Follows {
+		fmt.Fprintf(b, " follow %d:%s", f.Feed, n.cid(f.Root))
+		if f.Count > 0 || f.First > 0 {
+			fmt.Fprintf(b, "[%d+%d]", f.First, f.Count)
+		}
+		if f.Durable {
+			b.WriteString(" durably")
+		}
+		if f.Stop {
+			b.WriteString(" no more")
+		}
+	}
+	for _, h := range m.Haves {
+		verb := "have"
+		if h.Lost {
+			verb = "lost"
+		}
+		fmt.Fprintf(b, " %s %d:%s of %d", verb, h.Feed, formatBits(h.Bits), h.Leaves)
+	}
+	for _, w := range m.Walks {
+		if w.Stop {
+			fmt.Fprintf(b, " stop-walk %d", w.ID)
+			continue
+		}
+		fmt.Fprintf(b, " walk %d:%s bytes=%d push=%d", w.ID, n.cid(w.Root), w.Bytes, w.Push)
+		if w.Depth > 0 {
+			fmt.Fprintf(b, " depth=%d", w.Depth)
+		}
+		if w.Leaves {
+			b.WriteString(" leaves")
+		}
+		if w.Spread {
+			b.WriteString(" spread")
+		}
+	}
+	if len(m.Blocks) > 0 {
+		fmt.Fprintf(b, " with %d blocks", len(m.Blocks))
+	}
+	for _, w := range m.Walked {
+		fmt.Fprintf(b, " walked %d:%s", w.ID, nameOf(walkStatusNames[:], int(w.Status)))
+		if len(w.Pushed) > 0 {
+			fmt.Fprintf(b, " push %s of %d", formatBits(w.Pushed), w.Leaves)
+		}
+	}
+}
+
+var walkStatusNames = [...]string{"whole", "part", "absent", "refused"}
+
+// formatBits prints runs as 0-3,7; none is -.
+func formatBits(bits wire.Bits) string {
+	var b strings.Builder
+	for first, count := range bits.Ones() {
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		if b.Len() > 200 {
+			b.WriteString("…")
+			break
+		}
+		fmt.Fprint(&b, first)
+		if count > 1 {
+			fmt.Fprintf(&b, "-%d", first+count-1)
+		}
+	}
+	if b.Len() == 0 {
+		return "-"
 	}
 	return b.String()
 }

@@ -196,7 +196,7 @@ func (e *Engine) takeEarly(w *want) bool {
 	delete(e.early, w.cid)
 	e.earlyBytes -= int64(x.b.Size())
 	e.dequeue(w)
-	e.accept(w, x.p, x.b)
+	e.accept(w, x.p, x.b, true)
 	return true
 }
 
@@ -276,6 +276,18 @@ func (e *Engine) takePushed(s *session) {
 			return
 		}
 		w.push = list
+		// No more than these may come unasked, and of these some have.
+		var left int64
+		for _, i := range list {
+			if _, came := e.early[s.man.m.Leaf(int(i))]; !came {
+				_, size := s.man.m.Extent(int(i))
+				left += size
+			}
+		}
+		if left < w.allowed {
+			p.allow(w.allowed - left)
+			w.allowed = left
+		}
 	}
 	sp := s.peer(p)
 	if sp == nil {
@@ -450,6 +462,9 @@ func (e *Engine) readyToPush(p *peer, a *walked) {
 		out.Add(uint32(i), 1)
 		en := wire.Entry{CID: mf.m.Leaf(i), Priority: wirePriority(Normal, 0), SendDontHave: true}
 		e.receiveWant(p, &en, wire.Leaves{})
+		if v := p.serve.wants[en.CID]; v != nil {
+			v.pushed = true
+		}
 	}
 	a.pushed, a.leaves = out.Bits(), uint32(mf.m.Len())
 }

@@ -278,6 +278,7 @@ func (e *Engine) Cancel(now time.Duration, s SessionID, c cid.Cid) {
 	e.now = now
 	sess, w := e.sessions[s], e.wants[c]
 	if sess == nil {
+		e.withhold(s, c) // it may have just ended
 		return
 	}
 	var a *asker
@@ -286,7 +287,7 @@ func (e *Engine) Cancel(now time.Duration, s SessionID, c cid.Cid) {
 	}
 	if a == nil {
 		if !sess.undemand(c) {
-			e.withhold(sess, c)
+			e.withhold(s, c)
 		}
 		return
 	}
@@ -312,9 +313,9 @@ func (e *Engine) answering(s *session, c cid.Cid) bool {
 }
 
 // withhold withdraws one reference to a want that was answered, if the answer has not been handed out yet.
-func (e *Engine) withhold(s *session, c cid.Cid) {
+func (e *Engine) withhold(s SessionID, c cid.Cid) {
 	for i := range e.ready.Delivers {
-		if d := &e.ready.Delivers[i]; d.Session == s.id && d.CID == c {
+		if d := &e.ready.Delivers[i]; d.Session == s && d.CID == c {
 			if d.refs--; d.refs == 0 {
 				e.ready.Delivers = slices.Delete(e.ready.Delivers, i, i+1)
 			}
@@ -485,6 +486,7 @@ func (e *Engine) dropAsk(a *ask, tell bool) {
 		w.recalled = true
 		e.dirtyPeer(p)
 	}
+	w.recalled = w.recalled || a.withdrawn // it was told already
 	e.uncharge(a)
 	if a.kind == askHeld {
 		e.rarer(w, -1)

@@ -127,6 +127,13 @@ func (s *refs) add(r Ref) {
 	s.n++
 }
 
+func (s *refs) remove(r Ref) {
+	if s.has(r) {
+		s.bits[r>>6] &^= 1 << (r & 63)
+		s.n--
+	}
+}
+
 // first returns the lowest member, or noRef.
 func (s *refs) first() Ref {
 	for i, b := range s.bits {

@@ -29,6 +29,8 @@ type Faults struct {
 	Uninvited time.Duration
 	// Flood is how many wants for blocks that exist nowhere the host sends to each new peer.
 	Flood int
+	// Swap misuses what only TensorSwap has.
+	Swap SwapFault
 }
 
 func (f Faults) honest() bool { return f == Faults{} }
@@ -49,6 +51,7 @@ func (h *Host) faultsOnUp(l *half) {
 	if f.Uninvited > 0 {
 		h.intrude(l)
 	}
+	h.swapFaultOnUp(l)
 }
 
 // intrude sends a block that nobody asked for, and plans the next.
@@ -73,6 +76,7 @@ func (h *Host) faultsOnMessage(l *half, m *wire.Message) bool {
 	if f.Mute {
 		return true
 	}
+	h.swapFaultOnMessage(l, m)
 	if f.Forget > 0 {
 		kept := m.Wants[:0]
 		for _, en := range m.Wants {
@@ -90,9 +94,9 @@ func (h *Host) faultsOnMessage(l *half, m *wire.Message) bool {
 		switch {
 		case en.Cancel:
 		case f.Denier:
-			answer.Presences = append(answer.Presences, wire.Presence{CID: en.CID})
+			answer.Presences = append(answer.Presences, wire.Presence{CID: en.CID, Leaves: en.Leaves})
 		case en.Type == wire.WantHave:
-			answer.Presences = append(answer.Presences, wire.Presence{CID: en.CID, Have: true})
+			answer.Presences = append(answer.Presences, wire.Presence{CID: en.CID, Leaves: en.Leaves, Have: true})
 		case h.w.chance(f.WrongBytes):
 			p := h.blockPacket(l.back, h.w.Block(h.w.content.add("g", 64)))
 			p.posed = true

@@ -1,7 +1,10 @@
 package sim
 
 import (
+	"slices"
 	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"dray/exchange"
 )
@@ -22,6 +25,9 @@ type FetchConfig struct {
 	Deadlines bool
 	// Root, if not nil, is what is fetched: the fetch begins with the skeleton, and Blocks, Window and the rest are not used.
 	Root *Root
+	// NoWalk fetches the skeleton of a root block by block. Otherwise there is a walk: the session's or, if that is zero, one
+	// of 1 MiB that lets 8 MiB be pushed.
+	NoWalk bool
 }
 
 // Fetch is the application: one session, its wants, and the answers. Every want gets exactly one answer while the session lives
@@ -36,6 +42,7 @@ type Fetch struct {
 	asked  time.Duration         // when those were
 	dead   bool                  // cancelled by the application: nothing may arrive
 	rooted bool                  // the skeleton is here
+	failed map[Ref]bool          // could not be written, and will be wanted again
 
 	// Started, Ended and State say when the session began and ended, and how. Worst is the longest that a want waited.
 	Started, Ended, Worst time.Duration
@@ -53,24 +60,26 @@ func (h *Host) Fetch(cfg FetchConfig) *Fetch {
 	w := h.w
 	f := &Fetch{
 		h: h, cfg: cfg, Started: w.now, State: exchange.SessionActive,
-		since: make(map[Ref]time.Duration),
+		since: make(map[Ref]time.Duration), failed: make(map[Ref]bool),
 	}
 	if r := cfg.Root; r != nil {
-		f.cfg.Blocks = append([]Ref{r.ref}, r.leaves...)
+		f.cfg.Blocks = append(append([]Ref(nil), r.bones...), r.leaves...)
 		f.cfg.Session.Root = r.man.Root()
-		f.cfg.Session.Walk = exchange.WalkOptions{Bytes: 1 << 20, Push: 8 << 20}
+		switch {
+		case cfg.NoWalk:
+			f.cfg.Session.Walk = exchange.WalkOptions{}
+		case cfg.Session.Walk.Bytes == 0:
+			f.cfg.Session.Walk = exchange.WalkOptions{Bytes: 1 << 20, Push: 8 << 20}
+		}
 		h.walks++
 	}
 	f.id = h.e.OpenSession(w.now, f.cfg.Session)
 	h.fetches = append(h.fetches, f)
 	h.byID[f.id] = f
-	switch {
-	case cfg.Root == nil:
+	if cfg.Root == nil {
 		f.more()
-	case h.has.has(cfg.Root.ref):
-		f.demand()
-	default:
-		f.want(0)
+	} else {
+		f.grow()
 	}
 	h.kick()
 	return f
@@ -125,15 +134,19 @@ func (f *Fetch) want(i int) {
 
 // Cancel withdraws one want.
 func (f *Fetch) Cancel(r Ref) {
-	if f.open.of(r) == 0 || f.Done() || f.dead {
+	if f.open.of(r) == 0 || f.Done() || f.dead || f.cfg.Root != nil && !f.rooted {
 		return
 	}
 	if f.open.add(r, -1) == 0 {
 		f.close(r)
 	}
 	f.h.w.trace.note("%v %s cancels %s in session %d\n", f.h.w.now, f.h.name, f.h.w.content.names[r], f.id)
-	f.h.e.Cancel(f.h.w.now, f.id, f.h.w.content.blocks[r].CID())
-	f.more()
+	if f.cfg.Root != nil {
+		f.h.e.Undemand(f.h.w.now, f.id, slices.Index(f.cfg.Root.leaves, r), 1)
+	} else {
+		f.h.e.Cancel(f.h.w.now, f.id, f.h.w.content.blocks[r].CID())
+		f.more()
+	}
 	f.h.kick()
 }
 
@@ -179,8 +192,8 @@ func (h *Host) deliverAll(list []exchange.Deliver) {
 		case f.Done() || f.dead:
 		case f.cfg.Root == nil:
 			f.more()
-		case h.has.has(f.cfg.Root.ref):
-			f.demand()
+		default:
+			f.grow()
 		}
 	}
 	h.kick()
@@ -207,6 +220,7 @@ func (h *Host) deliver(d *exchange.Deliver) {
 	f.close(r)
 	if d.Err != nil {
 		f.Failed++
+		f.failed[r] = true
 		h.during(f.cfg.Retry, func() { f.again(r) })
 		return
 	}
@@ -223,10 +237,25 @@ func (h *Host) deliver(d *exchange.Deliver) {
 
 // again wants a block that could not be written once more, in a session of its own if the first has ended.
 func (f *Fetch) again(r Ref) {
-	if f.dead || f.h.has.has(r) {
+	if f.dead {
+		return
+	}
+	if f.cfg.Root != nil && !f.rooted && !f.Done() {
+		delete(f.failed, r)
+		f.grow() // the session is not sealed yet
+		f.h.kick()
+		return
+	}
+	if f.h.has.has(r) {
+		return
+	}
+	if f.cfg.Root != nil && f.h.wanted.of(r) > 0 {
+		// Another fetch is at it. It may give up, so look again.
+		f.h.during(f.cfg.Retry, func() { f.again(r) })
 		return
 	}
 	cfg := f.cfg
+	cfg.Root, cfg.Session.Root, cfg.Session.Walk = nil, cid.Undef, exchange.WalkOptions{}
 	cfg.Blocks = []Ref{r}
 	f.h.Fetch(cfg)
 }

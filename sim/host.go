@@ -61,6 +61,7 @@ type Host struct {
 	downFree time.Duration
 	downDebt time.Duration
 
+	walkers map[walkKey]*walker
 	walks   int // fetches of this life that began with a walk: blocks may come before they are wanted
 	disk    diskState
 	has     refs // written blocks
@@ -69,8 +70,9 @@ type Host struct {
 	wanted  tally // sessions of this life that want a block
 	storing map[Ref]bool
 
-	gave, got map[dray.PeerID]int64 // block bytes on the wire in this life
-	banned    map[dray.PeerID]bool  // peers that the engine dropped in this life
+	gave, got map[dray.PeerID]int64     // block bytes on the wire in this life
+	banned    map[dray.PeerID]bool      // peers that the engine dropped in this life
+	must      map[dray.PeerID]SwapFault // peers that it has heard offend, and must have dropped
 	total     Totals
 }
 
@@ -133,10 +135,11 @@ func (h *Host) Start() {
 	h.inTurn, h.turnFunc = false, h.newTurn()
 	h.disk = diskState{}
 	h.fetches, h.byID = nil, make(map[exchange.SessionID]*Fetch)
-	h.walks = 0
+	h.walks, h.walkers = 0, make(map[walkKey]*walker)
 	h.wanted, h.storing = tally{}, make(map[Ref]bool)
 	h.gave, h.got = make(map[dray.PeerID]int64), make(map[dray.PeerID]int64)
 	h.banned = make(map[dray.PeerID]bool)
+	h.must = make(map[dray.PeerID]SwapFault)
 }
 
 // Crash ends a host's life as kill -9 does: written blocks stay, everything else is gone, and its peers notice that the
@@ -172,6 +175,21 @@ func (h *Host) Give(list ...Ref) {
 		if h.alive && h.w.now > 0 {
 			b := h.w.content.blocks[r]
 			h.e.Added(h.w.now, b.CID(), int64(b.Size()))
+		}
+	}
+	h.kick()
+}
+
+// Lose takes blocks out of the host's store.
+func (h *Host) Lose(list ...Ref) {
+	for _, r := range list {
+		if !h.has.has(r) || h.storing[r] {
+			continue
+		}
+		h.has.remove(r)
+		if h.alive {
+			h.w.trace.note("%v %s loses %s\n", h.w.now, h.name, h.w.content.names[r])
+			h.e.Removed(h.w.now, h.w.Block(r).CID())
 		}
 	}
 	h.kick()
@@ -337,6 +355,15 @@ func (h *Host) sendControl(s exchange.Send) {
 		h.w.fail("%s: a message for %s, who is not connected", h.name, string(s.Peer))
 		return
 	}
+	if l.guessing {
+		h.during(0, func() {
+			if l.open {
+				h.e.Sent(h.w.now, s.Peer)
+				h.kick()
+			}
+		})
+		return
+	}
 	l.send(h.packet(l, s.Message))
 }
 
@@ -344,15 +371,24 @@ func (h *Host) sendControl(s exchange.Send) {
 func (h *Host) packet(l *half, m *wire.Message) *packet {
 	v := l.c.version
 	p := h.w.spare.packet()
-	p.size = int64(m.Size(v))
 	p.msg = h.w.spare.message()
 	p.msg.Full, p.msg.PendingBytes = m.Full, m.PendingBytes
 	if v.Indexes() {
 		copyMessage(p.msg, m)
+		m = p.msg
+		if h.faults.Swap == SwapNoCredit {
+			m.Credit = 0
+		}
+		// What a fault makes up is numbered too.
+		if l.seq++; l.seq > 1 && h.faults.Swap == SwapSkips && h.w.chance(0.1) {
+			l.seq++
+		}
+		m.Seq, m.Full = l.seq, l.seq == 1
 		for _, b := range m.Blocks {
 			p.carried += int64(len(b.Data))
 		}
 	}
+	p.size = int64(m.Size(v))
 	if h.w.cfg.Codec {
 		frame, err := wire.AppendMessage(nil, v, m)
 		if err != nil {
@@ -489,16 +525,16 @@ func (h *Host) receive(l *half, p *packet) {
 	} else {
 		l.announced(m)
 	}
+	h.total.BlockDown += p.carried
 	if h.faultsOnMessage(l, m) {
 		return
 	}
 	blocks := h.blocksOf(m)
-	h.total.BlockDown += p.carried
 	if p.carried > 0 && !h.bans(l.from) {
 		h.got[l.from.id] += p.carried
 	}
-	for _, b := range blocks {
-		delete(l.back.shadow, w.content.ref(b.CID()))
+	if f := l.from.faults.Swap; p.posed && caught[f] && (f != SwapIndexBeyond || len(p.msg.Wants) > 0) && h.faults.honest() {
+		h.must[l.from.id] = l.from.faults.Swap
 	}
 	h.e.Receive(w.now, l.from.id, m, blocks)
 	h.kick()
@@ -509,7 +545,7 @@ func (h *Host) decode(l *half, frame []byte) (*wire.Message, dray.Block, bool) {
 	w := h.w
 	n := len(frame)
 	m := new(wire.Message)
-	if l.c.version != wire.Swap1 {
+	if !l.c.version.Indexes() {
 		_, k := binary.Uvarint(frame)
 		frame = frame[k:]
 	}

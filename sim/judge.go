@@ -26,7 +26,7 @@ func (l *half) announced(m *wire.Message) {
 		}
 		l.shadow[r] = l.shadow[r] || en.Type == wire.WantBlock
 	}
-	if len(l.shadow) > standardWants && l.from.faults.Flood == 0 {
+	if len(l.shadow) > standardWants && l.from.faults.honest() {
 		w.fail("%s has announced %d wants to %s, who keeps no more than %d", l.from.name, len(l.shadow), l.to.name, standardWants)
 	}
 }
@@ -80,6 +80,11 @@ func (w *World) judged(h *Host, err error) error {
 // judge looks at one honest host at rest.
 func (h *Host) judge() error {
 	w := h.w
+	for _, o := range w.hosts {
+		if fault, heard := h.must[o.id]; heard && !h.banned[o.id] {
+			return fmt.Errorf("%s misused the protocol (%d) and was not dropped", o.name, fault)
+		}
+	}
 	for _, l := range h.halves {
 		if l.to.faults.Frozen {
 			continue // it has not read what we said

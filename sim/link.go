@@ -37,14 +37,16 @@ type half struct {
 	turn     int // stream that is looked at first
 	listed   [2]bool
 
-	window  int64    // bytes that may be unread: of control, and of all data streams together
-	unread  [2]int64 // bytes sent and not known to have been taken, of control and of data
-	acks    []ack    // when the sender learns what was taken
-	passing int      // control messages between the two lines: nothing slips past them
-	waking  bool     // an event is planned for the first ack
-	frozen  []*packet
-	shadow  map[Ref]bool // what from has announced to want, as to sees it; true for the block itself
-	foreign int          // announced CIDs that the World does not know
+	window   int64    // bytes that may be unread: of control, and of all data streams together
+	unread   [2]int64 // bytes sent and not known to have been taken, of control and of data
+	acks     []ack    // when the sender learns what was taken
+	passing  int      // control messages between the two lines: nothing slips past them
+	waking   bool     // an event is planned for the first ack
+	frozen   []*packet
+	shadow   map[Ref]bool // what from has announced to want, as to sees it; true for the block itself
+	foreign  int          // announced CIDs that the World does not know
+	guessing bool         // what is said is in a protocol that the peer does not speak, and lost
+	seq      uint64       // of the last message of the state lane
 }
 
 // stream is an ordered, reliable sequence of messages. The first of each half is for control.
@@ -165,11 +167,27 @@ func (l *half) come() {
 	l.open = true
 	h.halves = append(h.halves, l)
 	caps := exchange.Caps{Protocol: wire.V120.Protocol(), Haves: true}
-	if v := l.c.version; v.Indexes() {
+	if v := l.c.version; v.Indexes() || h.guesses() {
+		v = wire.Swap1
 		caps = exchange.Caps{Protocol: v.Protocol(), Haves: true, Indexes: true}
 	}
 	h.e.PeerUp(h.w.now, l.to.id, caps)
-	if v := l.c.version; !v.Haves() {
+	if v := l.c.version; caps.Indexes && !v.Indexes() {
+		life, lost := h.life, h.w.chance(0.5)
+		l.guessing = lost
+		h.w.After(2*l.c.latency, func() {
+			if !l.open || h.life != life {
+				return
+			}
+			l.guessing = false
+			if truth := (exchange.Caps{Protocol: v.Protocol(), Haves: v.Haves()}); lost {
+				h.e.Restart(h.w.now, l.to.id, truth)
+			} else {
+				h.e.PeerUp(h.w.now, l.to.id, truth)
+			}
+			h.kick()
+		})
+	} else if !v.Haves() {
 		// What the peer really speaks shows after a round trip.
 		life := h.life
 		h.w.After(2*l.c.latency, func() {
@@ -182,6 +200,9 @@ func (l *half) come() {
 	h.faultsOnUp(l)
 	h.kick()
 }
+
+// guesses reports whether a host that speaks TensorSwap takes a peer for another.
+func (h *Host) guesses() bool { return h.cfg.Version.Indexes() && h.w.chance(0.3) }
 
 // Cut breaks the connection between two hosts, if there is one. The first notices at once, the second later.
 func (w *World) Cut(a, b *Host) {
@@ -204,7 +225,9 @@ func (l *half) leave() {
 		return
 	}
 	l.open = false
-	l.streams = make([]stream, len(l.streams))
+	for i := range l.streams {
+		l.streams[i] = stream{last: l.streams[i].last} // what is on its way arrives, and in order
+	}
 	l.back.frozen = nil
 	for i, o := range h.halves {
 		if o == l {

@@ -12,25 +12,35 @@ import (
 	"dray/wire"
 )
 
-// Root is a file with a skeleton: one block, from which whoever has it knows the leaves.
+// Root is a file with a skeleton: a tree of blocks, the bones, from which whoever has all of them knows the leaves. The
+// first is the root; bone k is linked from bone (k-1)/boneLinks.
 type Root struct {
 	ref    Ref
+	bones  []Ref
 	man    *dray.Manifest
 	leaves []Ref
 }
 
-// Root makes a root above leaves.
-func (w *World) Root(leaves []Ref) *Root {
+const boneLinks = 3
+
+// Root makes a root above leaves, with a skeleton of so many blocks.
+func (w *World) Root(leaves []Ref, bones int) *Root {
 	c := &w.content
-	data := binary.BigEndian.AppendUint64([]byte("skeleton"), uint64(len(c.blocks)))
-	for range leaves {
-		data = append(data, 0)
+	r := &Root{leaves: leaves}
+	for k := range bones {
+		data := binary.BigEndian.AppendUint64([]byte("skeleton"), uint64(len(c.blocks)))
+		for range len(leaves) / bones {
+			data = append(data, 0)
+		}
+		b, err := dray.Hashed(rawPrefix, data)
+		if err != nil {
+			panic(fmt.Sprintf("sim: making a root: %v", err)) // the prefix is ours
+		}
+		r.bones = append(r.bones, c.file("r", b))
+		if k == 0 {
+			r.ref, r.man = r.bones[0], dray.NewManifest(b.CID(), len(leaves))
+		}
 	}
-	b, err := dray.Hashed(rawPrefix, data)
-	if err != nil {
-		panic(fmt.Sprintf("sim: making a root: %v", err)) // the prefix is ours
-	}
-	r := &Root{ref: c.file("r", b), leaves: leaves, man: dray.NewManifest(b.CID(), len(leaves))}
 	for _, l := range leaves {
 		r.man.Append(c.blocks[l].CID(), int64(c.blocks[l].Size()))
 	}
@@ -38,8 +48,21 @@ func (w *World) Root(leaves []Ref) *Root {
 	if w.roots == nil {
 		w.roots = make(map[cid.Cid]*Root)
 	}
-	w.roots[b.CID()] = r
+	w.roots[r.man.Root()] = r
 	return r
+}
+
+// knows reports whether the host has the whole skeleton of a root.
+func (h *Host) knows(r *Root) bool {
+	if r == nil {
+		return false
+	}
+	for _, b := range r.bones {
+		if !h.has.has(b) {
+			return false
+		}
+	}
+	return true
 }
 
 // manifestTime is how long a host takes to derive a manifest from what its store has.
@@ -49,7 +72,7 @@ const manifestTime = time.Millisecond
 func (h *Host) loadManifest(l exchange.ManifestLoad) {
 	h.during(manifestTime, func() {
 		r := h.w.roots[l.Root]
-		if r == nil || !h.has.has(r.ref) {
+		if !h.knows(r) {
 			h.e.ManifestLoaded(h.w.now, l.Root, nil, nil)
 			h.kick()
 			return
@@ -65,20 +88,67 @@ func (h *Host) loadManifest(l exchange.ManifestLoad) {
 	})
 }
 
-// loadWalk answers a peer's walk with the root's block, which is all of the skeleton.
+// walkKey names a walk of a peer's.
+type walkKey struct {
+	peer dray.PeerID
+	id   uint32
+}
+
+// walker is how far a peer's walk has come.
+type walker struct {
+	next int // bone
+	size uint64
+}
+
+const walkBones = 5 // in one message
+
+// loadWalk goes on with a peer's walk: bones, parents first, as far as they are here.
 func (h *Host) loadWalk(l exchange.WalkLoad) {
+	key := walkKey{l.Peer, l.Walk.ID}
 	if l.Walk.Stop {
+		delete(h.walkers, key)
+		return
+	}
+	if l.First {
+		h.walkers[key] = &walker{}
+	}
+	k := h.walkers[key]
+	if k == nil {
+		h.w.fail("%s: a walk that was stopped goes on", h.name)
 		return
 	}
 	h.during(manifestTime, func() {
+		if h.walkers[key] != k {
+			return // stopped
+		}
 		r := h.w.roots[l.Walk.Root]
 		if r == nil || !h.has.has(r.ref) {
+			delete(h.walkers, key)
 			h.e.WalkLoaded(h.w.now, l.Peer, l.Walk.ID, exchange.WalkPart{Last: true, Status: wire.WalkAbsent})
-		} else {
-			b := h.w.content.blocks[r.ref]
-			blocks := []wire.Block{{Prefix: b.CID().Prefix(), Data: b.Data()}}
-			h.e.WalkLoaded(h.w.now, l.Peer, l.Walk.ID, exchange.WalkPart{Blocks: blocks, Last: true})
+			h.kick()
+			return
 		}
+		var blocks []wire.Block
+		for ; k.next < len(r.bones) && len(blocks) < walkBones; k.next++ {
+			if k.next > 0 && !h.has.has(r.bones[(k.next-1)/boneLinks]) || !h.has.has(r.bones[k.next]) {
+				continue
+			}
+			b := h.w.content.blocks[r.bones[k.next]]
+			if k.size += uint64(b.Size()); k.size > l.Walk.Bytes {
+				k.next = len(r.bones)
+				break
+			}
+			blocks = append(blocks, wire.Block{Prefix: b.CID().Prefix(), Data: b.Data()})
+		}
+		status := wire.WalkWhole
+		if !h.knows(r) || k.size > l.Walk.Bytes {
+			status = wire.WalkPart
+		}
+		last := k.next >= len(r.bones)
+		if last {
+			delete(h.walkers, key)
+		}
+		h.e.WalkLoaded(h.w.now, l.Peer, l.Walk.ID, exchange.WalkPart{Blocks: blocks, Last: last, Status: status})
 		h.kick()
 	})
 }
@@ -107,23 +177,46 @@ func (h *Host) blocksOf(m *wire.Message) []dray.Block {
 	return out
 }
 
-// demand asks for what the fetch lacks of its root, whose skeleton is here.
-func (f *Fetch) demand() {
+// grow asks for what the fetch lacks of its root: bones that a bone which is here links to and, when all are here, leaves.
+func (f *Fetch) grow() {
 	h, r := f.h, f.cfg.Root
 	if f.rooted {
 		return
 	}
-	f.rooted, f.asked = true, h.w.now
-	h.e.SetManifest(h.w.now, f.id, r.man)
-	for i, leaf := range r.leaves {
-		if h.has.has(leaf) && !h.storing[leaf] {
-			f.Local++
+	for k, b := range r.bones {
+		if h.has.has(b) && !h.storing[b] || f.open.of(b) > 0 || f.failed[b] {
 			continue
 		}
-		if f.open.add(leaf, 1) == 1 {
-			h.wanted.add(leaf, 1)
-			h.e.Demand(h.w.now, f.id, i, 1)
+		if k == 0 || h.has.has(r.bones[(k-1)/boneLinks]) {
+			f.want(k)
 		}
 	}
+	if !h.knows(r) {
+		return
+	}
+	f.rooted, f.asked = true, h.w.now
+	if !h.e.SetManifest(h.w.now, f.id, r.man) {
+		h.w.fail("%s: the engine refuses the manifest of session %d", h.name, f.id)
+		return
+	}
+	for i, leaf := range r.leaves {
+		f.demand(i, leaf)
+	}
 	h.e.Seal(h.w.now, f.id)
+}
+
+// demand asks for one leaf by index.
+func (f *Fetch) demand(i int, leaf Ref) {
+	h := f.h
+	if h.has.has(leaf) && !h.storing[leaf] {
+		h.e.Here(h.w.now, f.cfg.Root.man.Root(), i)
+		f.Local++
+		return
+	}
+	if f.open.of(leaf) == 0 {
+		f.open.add(leaf, 1)
+		h.wanted.add(leaf, 1)
+		h.w.trace.note("%v %s demands %s in session %d\n", h.w.now, h.name, h.w.content.names[leaf], f.id)
+		h.e.Demand(h.w.now, f.id, i, 1)
+	}
 }

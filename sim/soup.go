@@ -13,6 +13,7 @@ import (
 type soup struct {
 	w       *World
 	file    []Ref
+	root    *Root // above the file, some of whose blocks come several times
 	anchor  *Host
 	holders []*Host
 	hostile []*Host
@@ -70,10 +71,18 @@ func plan(seed uint64, cfg Config) *soup {
 	for range n {
 		s.file = append(s.file, w.File(1, size/2+w.rand.IntN(size))...)
 	}
+	leaves := append([]Ref(nil), s.file...)
+	for w.chance(0.5) {
+		k, at := s.file[w.rand.IntN(len(s.file))], w.rand.IntN(len(leaves))
+		leaves = append(leaves[:at], append([]Ref{k}, leaves[at:]...)...)
+	}
+	s.root = w.Root(leaves, 1+w.rand.IntN(1+w.rand.IntN(40)))
 	s.anchor = w.Add(s.line(false))
 	s.anchor.Give(s.file...)
+	s.anchor.Give(s.root.bones...)
 	for range w.rand.IntN(3) {
 		h := w.Add(s.line(false))
+		s.teach(h)
 		for _, r := range s.file {
 			if w.chance(0.5) {
 				h.Give(r)
@@ -87,6 +96,7 @@ func plan(seed uint64, cfg Config) *soup {
 		h := w.Add(cfg)
 		if w.chance(0.7) {
 			h.Give(s.file...)
+			h.Give(s.root.bones...)
 		}
 		s.hostile = append(s.hostile, h)
 	}
@@ -132,8 +142,13 @@ func (s *soup) line(fetches bool) HostConfig {
 	if fetches && w.chance(0.2) {
 		c.Disk.FailWrites = 0.2
 	}
-	if w.chance(0.15) {
+	switch w.rand.IntN(20) {
+	case 0, 1, 2:
 		c.Version = wire.V110
+	case 3, 4, 5, 6, 7:
+		c.Version = wire.V120
+	default:
+		c.Version = wire.Swap1
 	}
 	if w.chance(0.2) {
 		c.Engine.ServeBytes, c.Engine.PeerServeBytes = 4000, 2000
@@ -152,6 +167,9 @@ func (s *soup) line(fetches bool) HostConfig {
 
 func (s *soup) fault() Faults {
 	w := s.w
+	if w.chance(0.5) {
+		return Faults{Swap: 1 + SwapFault(w.rand.IntN(int(swapFaults)-1))}
+	}
 	switch w.rand.IntN(11) {
 	case 0:
 		return Faults{Mute: true}
@@ -196,6 +214,15 @@ func (s *soup) getter() *getter {
 	if w.chance(0.4) {
 		g.cfg.Window = 1 + w.rand.IntN(20)
 	}
+	if w.chance(0.6) {
+		s.rooted(&g.cfg)
+		for _, list := range [][]Ref{s.root.bones, s.root.leaves} {
+			for _, r := range list {
+				g.need.add(r)
+			}
+		}
+		return g
+	}
 	g.cfg.Sized = w.chance(0.5)
 	g.cfg.Deadlines = w.chance(0.2)
 	for _, r := range s.file {
@@ -210,6 +237,35 @@ func (s *soup) getter() *getter {
 		g.need.add(r)
 	}
 	return g
+}
+
+// rooted makes a fetch one of the whole root.
+func (s *soup) rooted(cfg *FetchConfig) {
+	w := s.w
+	cfg.Root = s.root
+	switch w.rand.IntN(4) {
+	case 0:
+		cfg.NoWalk = true
+	case 1:
+		cfg.Session.Walk = exchange.WalkOptions{Bytes: 1 + w.rand.Int64N(2000), Push: w.rand.Int64N(20000)}
+	}
+}
+
+// teach gives a host some of the skeleton, all of it, or all of it later.
+func (s *soup) teach(h *Host) {
+	w := s.w
+	switch w.rand.IntN(4) {
+	case 0:
+		h.Give(s.root.bones...)
+	case 1:
+		h.Give(s.root.bones[:w.rand.IntN(len(s.root.bones))]...)
+	case 2:
+		w.After(w.between(0, 2*time.Second), func() {
+			for i := range s.root.bones {
+				h.Give(s.root.bones[len(s.root.bones)-1-i]) // the root is what is added last
+			}
+		})
+	}
 }
 
 // connect joins the getters to the anchor, and everybody else at random.
@@ -257,6 +313,9 @@ func (s *soup) disturb(g *getter) {
 	if w.chance(0.4) {
 		// A second session on the same blocks, which is given up, or loses some of its wants.
 		cfg := g.cfg
+		if cfg.Root == nil && w.chance(0.5) {
+			s.rooted(&cfg)
+		}
 		w.After(soon(), func() {
 			if !g.h.alive {
 				return
@@ -311,7 +370,7 @@ func (s *soup) meddle() {
 	w := s.w
 	a, b := w.hosts[w.rand.IntN(len(w.hosts))], w.hosts[w.rand.IntN(len(w.hosts))]
 	at := w.between(0, 3*time.Second)
-	what := w.rand.IntN(4)
+	what := w.rand.IntN(5)
 	if a == b {
 		return
 	}
@@ -331,6 +390,16 @@ func (s *soup) meddle() {
 			w.After(at, func() {
 				if h.alive {
 					h.Give(s.file...)
+				}
+			})
+		}
+	case 4:
+		for _, h := range s.holders {
+			w.After(at, func() {
+				for _, r := range w.all() {
+					if w.chance(0.3) {
+						h.Lose(r)
+					}
 				}
 			})
 		}

@@ -68,7 +68,7 @@ func Swarm(cfg SwarmConfig) (Result, error) {
 	file := w.File(cfg.Blocks, cfg.BlockSize)
 	var root *Root
 	if cfg.Rooted {
-		root = w.Root(file)
+		root = w.Root(file, 1)
 	}
 	var seeds, getters []*Host
 	var hints []dray.PeerID
