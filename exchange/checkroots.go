@@ -168,7 +168,8 @@ func (e *Engine) checkFeeds(p *peer, awaited map[cid.Cid]int) error {
 			return fmt.Errorf("feed %v is filed wrongly", f.root)
 		case !f.following && f.number == 0:
 			return fmt.Errorf("feed %v is kept and nobody follows", f.root)
-		case f.following != (f.mine != 0) || f.following && p.mine[f.mine] != f || f.number != 0 && p.numbers[f.number] != f:
+		case f.following != (f.mine != 0) || f.following && p.mine[f.mine] != f,
+			f.number != 0 && p.numbers[f.number] != f:
 			return fmt.Errorf("feed %v has the numbers %d and %d, which mean another", f.root, f.mine, f.number)
 		case f.following && f.said == slices.Contains(p.follows, f):
 			return fmt.Errorf("feed %v: said %v, and to be said as well", f.root, f.said)

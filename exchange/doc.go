@@ -8,6 +8,14 @@
 // announced to one peer, either for the block or for whether the peer has it. A session is a set of wants with one purpose
 // and its own view of which peers are useful. A peer's window is how many bytes may be asked of it and not yet delivered.
 //
+// The rest is about roots, and peers who speak TensorSwap. A manifest is a root's leaves and which of them are here. A feed is
+// a root about which this host and one peer talk by index: one follows, the other tells what it has and has lost, and each
+// may do both; every time that a root is followed it gets a number of its own. Demand is what a session misses of its
+// manifest: bits, of which wants are made as peers are asked. A walk asks one peer for many blocks at once, the skeleton under
+// a root, and lets it push some leaves behind it. Early blocks are those of a walk that nobody has wanted yet: they are
+// kept, within what the walk allowed, until they are wanted or the session ends. Credit is how many bytes of blocks a peer may
+// send in all: what it has sent, what it was asked for or may push, and a base.
+//
 // # The driver's contract
 //
 //  1. One goroutine owns an Engine. Every method takes the time since a fixed start, which never runs backwards.
@@ -25,7 +33,19 @@
 //     [Engine.DialFailed], [Engine.PeerUp] and [Engine.PeerDown]. It may fail to do any of them.
 //  9. Sessions: terminal events, each exactly once and after the session's last Deliver.
 //  10. Wake: the driver calls [Engine.Advance] at that time at the latest.
-//  11. Blocks handed to [Engine.Receive] have been hashed: their CIDs are what their bytes hash to.
+//  11. Manifests: the driver derives the root's manifest from what the store holds, indexes it ([dray.Manifest.Index] takes
+//     time that the loop does not have), looks which leaves are there, and answers each with exactly one
+//     [Engine.ManifestLoaded]. What is written or removed meanwhile the engine knows by itself.
+//  12. Walks: the driver reads the next blocks and answers each with exactly one [Engine.WalkLoaded]. When Walk says Stop, and
+//     when the peer is gone, the walk is over: nothing is answered any more, not even what was under way, because the
+//     number may mean another walk on the next connection.
+//  13. Discards: blocks that were kept early and are not wanted. Their bytes belong to the driver again.
+//  14. Sync: the driver syncs the store and then calls [Engine.Synced]. Nothing is said to be durable before.
+//  15. Blocks that leave the store are reported with [Engine.Removed], blocks that were found to be there with [Engine.Here].
+//     Leaves are demanded by index after [Engine.SetManifest] said true; one that is here is answered at once.
+//  16. When a peer turns out to speak another protocol, the driver calls [Engine.Restart] if what was said is lost, and
+//     [Engine.PeerUp] again if it is not.
+//  17. Blocks handed to [Engine.Receive] have been hashed: their CIDs are what their bytes hash to.
 //
 // # What it does not do
 //

@@ -356,7 +356,7 @@ func (e *Engine) receiveMessage(p *peer, m *wire.Message) {
 		}
 	}
 	for i := range m.Follows {
-		if p.up {
+		if p.up && p.caps.Indexes {
 			e.receiveFollow(p, &m.Follows[i])
 		}
 	}
@@ -367,6 +367,9 @@ func (e *Engine) receiveMessage(p *peer, m *wire.Message) {
 		if p.up {
 			e.receivePresences(p, &m.Presences[i])
 		}
+	}
+	if !p.caps.Indexes {
+		return // it is thought to speak Bitswap: it cannot have said more
 	}
 	for i := range m.Haves {
 		if p.up {

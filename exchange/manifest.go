@@ -436,7 +436,7 @@ func (e *Engine) demandedWant(c cid.Cid) *want {
 		}
 		if i, ok := mf.m.Find(c); ok {
 			for _, s := range mf.sessions {
-				if s.demand.has(i) && s.active() {
+				if s.demand.has(i) {
 					return e.instantiate(s, i)
 				}
 			}

@@ -79,6 +79,7 @@ type peer struct {
 	lastWalk  uint32
 	heardWalk uint32
 	answers   []*walked
+	carried   int64    // bytes of blocks in the message being written
 	refusals  []uint32 // walks that are not answered, to be said
 
 	// Bytes of blocks that the peer was told it may send in all, that it sent, and of those the ones that nobody wanted
@@ -162,7 +163,7 @@ func (e *Engine) Restart(now time.Duration, id dray.PeerID, caps Caps) {
 	e.PeerUp(now, id, caps)
 	e.reannounce(p)
 	p.writing = false
-	p.msg = wire.Message{} // the driver may still look at the last one
+	p.msg, p.carried = wire.Message{}, 0 // the driver may still look at the last one
 	p.flow.asked = 0
 }
 
@@ -227,7 +228,7 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	p.cancels = p.cancels[:0]
 	p.presences = p.presences[:0]
 	p.writing = false
-	p.msg = wire.Message{} // the driver may still be writing the last one
+	p.msg, p.carried = wire.Message{}, 0 // the driver may still be writing the last one
 	e.stopServing(p)
 	e.forgetPeers(p)
 }
@@ -263,6 +264,12 @@ func (e *Engine) Sent(now time.Duration, id dray.PeerID) {
 	e.now = now
 	if p := e.peers[id]; p != nil && p.writing {
 		p.writing = false
+		if p.carried > 0 {
+			e.stats.Served += int64(len(p.msg.Blocks))
+			e.stats.ServedBytes += p.carried
+			p.acct.Sent += p.carried
+			p.carried = 0
+		}
 		if e.hasNews(p) {
 			e.dirtyPeer(p)
 		}
@@ -440,6 +447,10 @@ func (e *Engine) announce(p *peer) bool {
 	m.Presences, p.presences = p.presences, m.Presences
 	if p.caps.Indexes {
 		e.announceRoots(p, m)
+		if m.Empty() {
+			p.seqOut-- // what there was to tell came and went
+			return false
+		}
 	}
 	m.PendingBytes = int32(min(p.serve.queued, 1<<31-1))
 	p.writing = true

@@ -532,9 +532,7 @@ func (e *Engine) appendAnswer(p *peer, m *wire.Message) {
 		}
 		m.Blocks, a.blocks = a.blocks, nil
 		p.serve.sent += size
-		e.stats.Served += int64(len(m.Blocks))
-		e.stats.ServedBytes += size
-		p.acct.Sent += size
+		p.carried = size
 		if !a.last {
 			a.loading = true
 			e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: a.w})

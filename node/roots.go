@@ -100,8 +100,12 @@ func (n *Node) walk(l exchange.WalkLoad, k *walker) {
 		part.Status = wire.WalkPart
 	}
 	n.do(func() {
+		key := walkKey{l.Peer, l.Walk.ID}
+		if n.walkers[key] != k {
+			return // it was stopped, or the peer has come back and uses the number anew
+		}
 		if part.Last {
-			delete(n.walkers, walkKey{l.Peer, l.Walk.ID})
+			delete(n.walkers, key)
 		}
 		n.engine.WalkLoaded(n.now(), l.Peer, l.Walk.ID, part)
 	})
@@ -110,10 +114,6 @@ func (n *Node) walk(l exchange.WalkLoad, k *walker) {
 // goOn has a worker go on with a peer's walk. Called on the loop.
 func (n *Node) goOn(l exchange.WalkLoad) {
 	key := walkKey{l.Peer, l.Walk.ID}
-	if l.Walk.Stop {
-		delete(n.walkers, key)
-		return
-	}
 	if l.Walk.Stop {
 		delete(n.walkers, key)
 		return

@@ -1,0 +1,321 @@
+package exchange
+
+import (
+	"testing"
+	"time"
+
+	"dray"
+	"dray/wire"
+)
+
+// fuzzed plays a driver and two peers by a string of bytes: whatever is said in whatever order, nothing panics, every
+// invariant holds, and each answer comes to somebody who waits for it.
+type fuzzed struct {
+	t      *testing.T
+	e      *Engine
+	in     []byte
+	now    time.Duration
+	blocks []dray.Block
+	roots  []*dray.Manifest
+	stores []dray.Block
+	loads  []Load
+	mans   []ManifestLoad
+	walks  []WalkLoad
+	sent   []BlockSend
+	syncs  int
+	open   map[SessionID]map[string]int // what each session waits for
+	seq    map[dray.PeerID]uint64
+}
+
+func (f *fuzzed) byte() int {
+	if len(f.in) == 0 {
+		return 0
+	}
+	b := f.in[0]
+	f.in = f.in[1:]
+	return int(b)
+}
+
+func (f *fuzzed) block() dray.Block { return f.blocks[f.byte()%len(f.blocks)] }
+
+func (f *fuzzed) leaves() wire.Leaves {
+	return wire.Leaves{Feed: uint32(f.byte() % 4), First: uint32(f.byte() % 10), Count: uint32(f.byte() % 4)}
+}
+
+func (f *fuzzed) bits() wire.Bits {
+	var w wire.BitsWriter
+	for b, i := f.byte(), uint32(0); b != 0; b, i = b>>1, i+1 {
+		if b&1 != 0 {
+			w.Add(i, 1)
+		}
+	}
+	return w.Bits()
+}
+
+// message makes any message. Most have the number that is due.
+func (f *fuzzed) message(from dray.PeerID) (*wire.Message, []dray.Block) {
+	m := &wire.Message{}
+	var blocks []dray.Block
+	for n := f.byte()%4 + 1; n > 0; n-- {
+		root := f.roots[f.byte()%len(f.roots)].Root()
+		switch f.byte() % 12 {
+		case 0, 1:
+			blocks = append(blocks, f.block())
+		case 2:
+			m.Wants = append(m.Wants, wire.Entry{CID: f.block().CID(), Type: wire.WantType(f.byte() % 2), SendDontHave: true})
+		case 3:
+			m.Wants = append(m.Wants, wire.Entry{CID: f.block().CID(), Cancel: true})
+		case 4:
+			m.Wants = append(m.Wants, wire.Entry{Leaves: f.leaves(), Cancel: f.byte()%2 == 0})
+		case 5:
+			m.Presences = append(m.Presences, wire.Presence{CID: f.block().CID(), Have: f.byte()%2 == 0})
+		case 6:
+			m.Presences = append(m.Presences, wire.Presence{Leaves: f.leaves(), Have: f.byte()%2 == 0})
+		case 7:
+			b := f.byte()
+			m.Follows = append(m.Follows, wire.Follow{
+				Feed: uint32(b % 5), Root: root, Stop: b&64 != 0, Durable: b&128 != 0, First: uint32(f.byte() % 9),
+				Count: uint32(f.byte() % 9),
+			})
+		case 8, 9:
+			m.Haves = append(m.Haves, wire.Have{
+				Feed: uint32(f.byte() % 4), Leaves: uint32(8 - f.byte()/250), Lost: f.byte()%3 == 0, Bits: f.bits(),
+			})
+		case 10:
+			m.Walks = append(m.Walks, wire.Walk{
+				ID: uint32(f.byte() % 20), Root: root, Bytes: uint64(f.byte()) * 10, Push: uint64(f.byte()) * 10,
+				Stop: f.byte()%4 == 0, Spread: f.byte()%2 == 0,
+			})
+		case 11:
+			m.Walked = append(m.Walked, wire.Walked{
+				ID: uint32(f.byte() % 4), Status: wire.WalkStatus(f.byte() % 4), Leaves: 8, Pushed: f.bits(),
+			})
+		}
+	}
+	b := f.byte()
+	m.Credit = uint64(f.byte()) * 20
+	m.Info = wire.Info{Set: b&1 != 0, Uploading: b&6 != 0, Downloading: b&8 != 0}
+	if b < 250 {
+		f.seq[from]++
+		m.Seq = f.seq[from]
+		m.Full = m.Seq == 1
+	}
+	return m, blocks
+}
+
+func (f *fuzzed) step() {
+	e, peer := f.e, dray.PeerID([]string{"A", "B"}[f.byte()%2])
+	id := SessionID(f.byte()%3 + 1)
+	f.now += time.Millisecond // which ends a ban
+	e.Advance(f.now)
+	if p := e.peers[peer]; !p.up && f.byte()%4 != 0 {
+		f.seq[peer] = 0
+		e.PeerUp(f.now, peer, Caps{Haves: true, Indexes: f.byte()%8 != 0})
+	}
+	switch op := f.byte() % 24; op {
+	case 0:
+		f.seq[peer] = 0
+		e.PeerUp(f.now, peer, Caps{Haves: true, Indexes: f.byte()%4 != 0})
+	case 1:
+		e.PeerDown(f.now, peer)
+	case 2:
+		if len(f.open) < 3 {
+			f.openSession()
+		}
+	case 3:
+		e.SetManifest(f.now, id, f.roots[int(id)%2])
+	case 4, 5:
+		if s := e.sessions[id]; s != nil && s.man != nil {
+			i := f.byte() % 8
+			f.open[id][s.man.m.Leaf(i).String()] = 1
+			e.Demand(f.now, id, i, 1)
+		}
+	case 6:
+		if s := e.sessions[id]; s != nil && s.man != nil {
+			i := f.byte() % 8
+			delete(f.open[id], s.man.m.Leaf(i).String())
+			e.Undemand(f.now, id, i, 1)
+		}
+	case 7:
+		if s := e.sessions[id]; s != nil {
+			c := f.block().CID()
+			f.open[id][c.String()] = 1
+			e.Want(f.now, id, c, WantOptions{})
+		}
+	case 8:
+		e.CancelSession(f.now, id)
+	case 9:
+		if f.byte()%2 == 0 {
+			e.Pause(f.now, id)
+		} else {
+			e.Resume(f.now, id)
+		}
+	case 10:
+		c := f.block().CID()
+		if w := e.wants[c]; w == nil || w.state != Receiving {
+			e.Added(f.now, c, 100)
+		}
+	case 11:
+		e.Removed(f.now, f.block().CID())
+	case 12:
+		f.now += time.Duration(f.byte()) * 50 * time.Millisecond
+		e.Advance(f.now)
+	case 13:
+		e.CountCopies(f.roots[f.byte()%2].Root())
+	case 14:
+		e.Restart(f.now, peer, Caps{Haves: true, Indexes: f.byte()%2 == 0})
+	case 15:
+		e.Seal(f.now, id)
+	case 16:
+		f.answer()
+	default:
+		m, blocks := f.message(peer)
+		e.Receive(f.now, peer, m, blocks)
+	}
+	if f.byte()%3 != 0 {
+		f.answer()
+	}
+	f.turn()
+}
+
+func (f *fuzzed) openSession() {
+	b := f.byte()
+	cfg := SessionConfig{Order: Order(b % 2), Only: b&64 != 0, Peers: []dray.PeerID{"A"}}
+	if b&2 != 0 {
+		cfg.Walk = WalkOptions{Bytes: 1000, Push: int64(f.byte()) * 4}
+	}
+	next := f.e.lastSession + 1
+	cfg.Root = f.roots[int(next)%2].Root()
+	f.open[f.e.OpenSession(f.now, cfg)] = map[string]int{}
+}
+
+// answer is the driver answering the oldest of what it was asked.
+func (f *fuzzed) answer() {
+	e := f.e
+	fails := f.byte()%5 == 0
+	switch {
+	case len(f.stores) > 0:
+		b := f.stores[0]
+		f.stores = f.stores[1:]
+		if fails {
+			e.Stored(f.now, b, dray.ErrNoSpace)
+		} else {
+			e.Stored(f.now, b, nil)
+		}
+	case len(f.loads) > 0:
+		l := f.loads[0]
+		f.loads = f.loads[1:]
+		if fails {
+			e.Loaded(f.now, l, 0, nil, dray.ErrNotFound)
+		} else {
+			e.Loaded(f.now, l, 100, make([]byte, 100), nil)
+		}
+	case len(f.sent) > 0:
+		e.BlockSent(f.now, f.sent[0].Peer, f.sent[0].CID)
+		f.sent = f.sent[1:]
+	case len(f.mans) > 0:
+		root := f.mans[0].Root
+		f.mans = f.mans[1:]
+		for _, m := range f.roots {
+			if m.Root() == root && !fails {
+				e.ManifestLoaded(f.now, root, m, []uint64{uint64(f.byte())})
+				return
+			}
+		}
+		e.ManifestLoaded(f.now, root, nil, nil)
+	case len(f.walks) > 0:
+		l := f.walks[0]
+		f.walks = f.walks[1:]
+		part := WalkPart{Last: f.byte()%2 == 0, Status: wire.WalkStatus(f.byte() % 3)}
+		for range f.byte() % 3 {
+			b := f.block()
+			part.Blocks = append(part.Blocks, wire.Block{Prefix: b.CID().Prefix(), Data: b.Data()})
+		}
+		e.WalkLoaded(f.now, l.Peer, l.Walk.ID, part)
+	case f.syncs > 0:
+		f.syncs--
+		e.Synced(f.now)
+	}
+}
+
+// turn takes what the engine asks for.
+func (f *fuzzed) turn() {
+	r := f.e.Ready()
+	if err := f.e.Check(); err != nil {
+		f.t.Fatal(err)
+	}
+	for _, x := range r.Stores {
+		f.stores = append(f.stores, x.Block)
+	}
+	f.loads = append(f.loads, r.Loads...)
+	f.mans = append(f.mans, r.Manifests...)
+	f.sent = append(f.sent, r.Blocks...)
+	for _, l := range r.Walks {
+		if !l.Walk.Stop {
+			f.walks = append(f.walks, l)
+		}
+	}
+	if r.Sync {
+		f.syncs++
+	}
+	for _, s := range r.Sends {
+		if !s.Message.Full && s.Message.Empty() {
+			f.t.Fatalf("an empty message for %v", s.Peer)
+		}
+		f.e.Sent(f.now, s.Peer)
+	}
+	for _, d := range r.Delivers {
+		if f.open[d.Session][d.CID.String()] == 0 {
+			f.t.Fatalf("session %d is told of %v, which it does not wait for", d.Session, d.CID)
+		}
+		delete(f.open[d.Session], d.CID.String())
+	}
+	for _, ev := range r.Sessions {
+		f.open[ev.Session] = nil
+	}
+}
+
+func newFuzzed(t *testing.T, in []byte) *fuzzed {
+	f := &fuzzed{
+		t: t, e: New(Config{Ban: time.Millisecond}), in: in, now: time.Millisecond, open: map[SessionID]map[string]int{}, seq: map[dray.PeerID]uint64{},
+	}
+	for i := range 18 {
+		f.blocks = append(f.blocks, testBlock(t, i, 100))
+	}
+	for k := range 2 {
+		m := dray.NewManifest(f.blocks[16+k].CID(), 8)
+		for i := range 8 {
+			m.Append(f.blocks[(5*k+i%7)%16].CID(), 100) // one leaf comes twice, some are under both roots
+		}
+		m.Index()
+		f.roots = append(f.roots, m)
+	}
+	for _, id := range []dray.PeerID{"A", "B"} {
+		f.e.PeerUp(f.now, id, Caps{Haves: true, Indexes: true})
+	}
+	f.openSession()
+	f.turn()
+	return f
+}
+
+// FuzzEngine drives an engine with two peers and up to three sessions by arbitrary inputs.
+func FuzzEngine(f *testing.F) {
+	f.Add([]byte{})
+	for seed := range byte(40) {
+		in := make([]byte, 600)
+		x := uint32(seed)*2654435761 + 12345
+		for i := range in {
+			x = x*1664525 + 1013904223
+			in[i] = byte(x >> 24)
+		}
+		f.Add(in)
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if len(in) > 4000 {
+			return
+		}
+		for z := newFuzzed(t, in); len(z.in) > 0; {
+			z.step()
+		}
+	})
+}
