@@ -508,8 +508,8 @@ func (e *Engine) choosePush(p *peer, mf *manifest, a *walked) []int {
 	copies := e.serving.copies.of
 	slices.SortStableFunc(near, func(x, y int) int { return cmp.Compare(copies[mf.m.Leaf(x)], copies[mf.m.Leaf(y)]) })
 	for _, i := range near {
-		if !take(i) {
-			break
+		if copies[mf.m.Leaf(i)] > 0 || !take(i) {
+			break // what was sent to somebody may come from there
 		}
 	}
 	slices.Sort(out)
