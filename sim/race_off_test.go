@@ -2,5 +2,8 @@
 
 package sim
 
-// thousand is the number of hosts of the largest World.
-const thousand = 1000
+// The size of the largest Worlds.
+const (
+	thousand    = 1000 // hosts
+	rootGetters = 32   // of the largest root swarm
+)

@@ -2,5 +2,8 @@
 
 package sim
 
-// thousand is the number of hosts of the largest World, which is smaller under the race detector.
-const thousand = 100
+// The largest Worlds are smaller under the race detector.
+const (
+	thousand    = 100 // hosts
+	rootGetters = 8   // of the largest root swarm
+)

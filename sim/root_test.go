@@ -65,8 +65,8 @@ func TestRootSwarm(t *testing.T) {
 	const ms = time.Millisecond
 	rows := []crowd{
 		{getters: 8, leaves: 256, leaf: 1, turn: ms / 10},
-		{getters: 32, degree: 12, seedDegree: 12, leaves: 1024, leaf: 1, turn: ms},
-		{getters: 16, leaves: 512, leaf: 1, turn: ms, vary: func(i int, c *HostConfig) {
+		{getters: rootGetters, degree: 12, seedDegree: 12, leaves: 1024, leaf: 1, turn: ms},
+		{getters: rootGetters / 2, leaves: 512, leaf: 1, turn: ms, vary: func(i int, c *HostConfig) {
 			if i == 0 {
 				c.Delay = 10 * ms
 			}
@@ -112,7 +112,7 @@ func TestRootSwarmOfUnequals(t *testing.T) {
 			}
 		}
 	}
-	c := crowd{getters: 32, degree: 12, seedDegree: 32, leaves: 512, leaf: 1, turn: time.Millisecond}
+	c := crowd{getters: rootGetters / 2, leaves: 512, leaf: 1, turn: time.Millisecond}
 
 	c.vary = slow(Gbit/10, Gbit/10)
 	res := twice(t, c.config(1, 1000))

@@ -151,8 +151,8 @@ func (h *Host) waits() string {
 	return s
 }
 
-// mesh connects each seed to seedDegree getters, and the getters in a ring with random chords so that each has at least
-// degree of them. Zero means all.
+// mesh connects each seed to seedDegree getters, and the getters in a ring with random chords so that each has about degree of
+// them: at least as many, as long as others have no more than two beyond that. Zero means all.
 func (w *World) mesh(seeds, getters []*Host, seedDegree, degree int) {
 	n := len(getters)
 	for _, s := range seeds {
@@ -177,7 +177,7 @@ func (w *World) mesh(seeds, getters []*Host, seedDegree, degree int) {
 	for i, g := range getters {
 		w.Connect(g, getters[(i+1)%n])
 		for tries := 0; len(g.conns) < degree && tries < 8*degree; tries++ {
-			if o := getters[w.rand.IntN(n)]; len(o.conns) < degree+degree/2 {
+			if o := getters[w.rand.IntN(n)]; len(o.conns) < degree+2 {
 				w.Connect(g, o)
 			}
 		}
