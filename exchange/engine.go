@@ -645,6 +645,13 @@ func (e *Engine) Stored(now time.Duration, b dray.Block, err error) {
 // wait for it are served.
 func (e *Engine) Added(now time.Duration, c cid.Cid, size int64) {
 	e.now = now
+	e.found(c)
+	e.written(c)
+	e.announceAdded(c, size)
+}
+
+// found answers whoever misses a block that turns out to be here.
+func (e *Engine) found(c cid.Cid) {
 	if w := e.wants[c]; w != nil && w.state != Receiving {
 		if w.state == Waiting {
 			w.home.waiting--
@@ -657,8 +664,6 @@ func (e *Engine) Added(now time.Duration, c cid.Cid, size int64) {
 		e.meetDemand(c, Deliver{CID: c, Local: true})
 		e.completeConcluded()
 	}
-	e.written(c)
-	e.announceAdded(c, size)
 }
 
 // conclude answers every session that asks for w with d, and ends w.

@@ -119,8 +119,12 @@ func (e *Engine) ManifestLoaded(now time.Duration, root cid.Cid, m *dray.Manifes
 	for _, x := range since {
 		replay(mf.m, here, x)
 	}
+	mf.pinned = true
 	for i := leafSet(here).next(0); i >= 0 && i < m.Len(); i = leafSet(here).next(i + 1) {
 		e.markLeaf(mf, i)
+		if len(mf.sessions) > 0 {
+			e.found(mf.m.Leaf(i))
+		}
 	}
 	e.useManifest(mf)
 }
@@ -326,6 +330,7 @@ func (e *Engine) Here(now time.Duration, root cid.Cid, i int) {
 	e.now = now
 	if mf := e.manifests[root]; mf != nil && i < mf.m.Len() {
 		e.markHere(mf, mf.m.Leaf(i)) // wherever it occurs
+		e.found(mf.m.Leaf(i))
 	}
 }
 

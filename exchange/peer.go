@@ -421,7 +421,7 @@ func (e *Engine) announce(p *peer) bool {
 	m.Wants, m.Presences, m.Blocks = m.Wants[:0], m.Presences[:0], nil
 	m.Follows, m.Haves, m.Walks, m.Walked, m.Credit = m.Follows[:0], m.Haves[:0], m.Walks[:0], m.Walked[:0], 0
 	// The first message replaces whatever the peer remembers of an earlier connection that it has not seen end.
-	m.Full = !p.greeted
+	m.Full, m.PendingBytes = !p.greeted, 0
 	p.greeted = true
 	for _, c := range p.cancels {
 		m.Wants = append(m.Wants, wire.Entry{CID: c, Cancel: true})
