@@ -89,12 +89,18 @@ func (e *Engine) fillDemand(s *session, n int) int {
 			break
 		}
 		i, ok := e.pick(s, sp)
+		if ok && sp.use == useHolder && sp.spread() && int(s.man.avail[i]) > s.holders {
+			if o := s.spares(); o != nil {
+				sp = o
+				i, ok = e.pick(s, sp)
+			}
+		}
 		if !ok {
 			sp.dry = true
 			e.roomChanged(sp.p)
 			continue
 		}
-		if !sp.p.room() && s.man.avail[i] > 1 {
+		if sp.use == useHolder && !sp.p.room() && int(s.man.avail[i]) > s.holders {
 			sp.full = true
 			e.roomChanged(sp.p)
 			continue

@@ -6,7 +6,8 @@ package exchange
 //  1. ask a holder of everything for more than its window explains, but only for leaves that nobody else is known to have
 //     (spare): it can then always choose one that it has sent to nobody yet;
 //  2. take such a leaf back as soon as somebody else has it (relieve, giveBack), so that it comes from there;
-//  3. and the holder serves leaves that it has sent to nobody before it sends any twice (held, in serve.go).
+//  3. ask others for what they have, even if the holder would send it sooner (spares);
+//  4. and the holder serves leaves that it has sent to nobody before it sends any twice (held, in serve.go).
 
 // spareAsks is how many leaves a holder of everything may be asked for beyond its window, so that it can choose.
 const spareAsks = 16
@@ -59,4 +60,28 @@ func (e *Engine) giveBack(w *want) bool {
 	}
 	e.dirtySession(s)
 	return true
+}
+
+// spareWindows is how many windows' worth a peer is asked for before a leaf that it has comes from a holder of everything.
+const spareWindows = 4
+
+// spares returns a peer to be asked in place of a holder of everything, when others have all that it would be asked for:
+// however fast the holder is, it is spared while the others are not asked for much more than they deliver at once. It
+// returns nil when they are.
+func (s *session) spares() *sessionPeer {
+	if len(s.parts) > 0 {
+		return s.parts[0]
+	}
+	var best *sessionPeer
+	for _, sp := range s.peers {
+		p := sp.p
+		if sp.use != useFeed || sp.dry || !p.usable() || p.health.state == HealthSlow || p.entries >= maxEntries-entryReserve ||
+			p.blocks >= p.health.limit() || p.inflight >= spareWindows*p.flow.window {
+			continue
+		}
+		if best == nil || p.key < best.p.key {
+			best = sp
+		}
+	}
+	return best
 }
