@@ -427,7 +427,18 @@ func (e *Engine) follow(s *session) {
 	if !s.active() || s.walking() || s.holders == len(s.peers) {
 		return
 	}
+	// Leaves are passed once for all peers who tell of leaves, not once for each.
+	w, next := s.log.next(s.told)
+	for s.man != nil && w != nil && w.man == s.man {
+		s.told = next
+		w, next = s.log.next(next)
+	}
 	for _, sp := range s.peers {
+		if sp.use == useFeed {
+			if sp.cursor = max(sp.cursor, s.told); sp.cursor >= s.log.end {
+				continue
+			}
+		}
 		limit := followLimit
 		switch {
 		case sp.use == useHolder || !sp.p.usable() || sp.mayTell(e.now):

@@ -102,11 +102,12 @@ type session struct {
 	parts    spHeap    // peers that have some leaves, by what they told, and have room
 	walk     walk
 
-	wants   int   // wants of this session in the table
-	waiting int   // of which home wants are Waiting
-	unknown int   // peers of unknown use that were asked
-	holders int   // peers that are asked for blocks at once
-	hedged  int64 // bytes asked for twice on purpose
+	wants   int    // wants of this session in the table
+	waiting int    // of which home wants are Waiting
+	unknown int    // peers of unknown use that were asked
+	told    uint64 // place in log: what comes before is leaves of man, which peers tell of by themselves
+	holders int    // peers that are asked for blocks at once
+	hedged  int64  // bytes asked for twice on purpose
 
 	dirty     bool
 	look      int  // where takeOver looked last among peers

@@ -13,7 +13,7 @@ import (
 
 // crowd is one engine that fetches a root of n leaves, rarest first, from peers who speak TensorSwap.
 type crowd struct {
-	t      *testing.T
+	t      testing.TB
 	e      *Engine
 	now    time.Duration
 	man    *dray.Manifest
@@ -24,7 +24,7 @@ type crowd struct {
 	told   map[dray.PeerID][]int // leaves that each peer was told of with the latest message
 }
 
-func newCrowd(t *testing.T, n int, cfg Config, ids ...dray.PeerID) *crowd {
+func newCrowd(t testing.TB, n int, cfg Config, ids ...dray.PeerID) *crowd {
 	c := &crowd{
 		t: t, e: New(cfg), now: time.Millisecond,
 		feed: map[dray.PeerID]uint32{}, asked: map[dray.PeerID][]int{}, told: map[dray.PeerID][]int{},
@@ -234,5 +234,65 @@ func TestPastStuckGoesRound(t *testing.T) {
 		if n < 4 || n > 6 {
 			t.Errorf("peer %d got %d of 35 blocks, want 5 of them", i+1, n)
 		}
+	}
+}
+
+// BenchmarkLeaf is one leaf of a swarm through Receive, Ready, Stored and Ready, and the next ask: 24 peers who have all but
+// one leaf of many, rarest first.
+func BenchmarkLeaf(b *testing.B) {
+	const peers, leaves = 24, 1 << 15
+	var c *crowd
+	var ids []dray.PeerID
+	begin := func() {
+		ids = ids[:0]
+		for i := range peers {
+			ids = append(ids, dray.PeerID(string(rune('a'+i))))
+		}
+		c = newCrowd(b, leaves, Config{Window: 4 << 20}, ids...)
+		for _, id := range ids {
+			c.has(id, 0, leaves-1, false)
+		}
+	}
+	begin()
+	queue := make(map[dray.PeerID][]int)
+	refill := func() {
+		for _, id := range ids {
+			queue[id] = append(queue[id][:0], c.asked[id]...)
+		}
+	}
+	refill()
+	drain := func(r *Ready) {
+		for _, sd := range r.Sends {
+			for i := range sd.Message.Wants {
+				if en := &sd.Message.Wants[i]; !en.Cancel {
+					leaf, _ := c.man.Find(en.CID)
+					queue[sd.Peer] = append(queue[sd.Peer], leaf)
+				}
+			}
+			c.e.Sent(c.now, sd.Peer)
+		}
+	}
+	one := make([]dray.Block, 1)
+	left := leaves - 1
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := range b.N {
+		id := ids[n%peers]
+		if left < peers*8 {
+			b.StopTimer()
+			begin()
+			refill()
+			left = leaves - 1
+			b.StartTimer()
+		}
+		q := queue[id]
+		one[0] = c.blocks[q[0]]
+		queue[id] = q[:copy(q, q[1:])]
+		c.now += 10 * time.Microsecond
+		c.e.Receive(c.now, id, nil, one)
+		drain(c.e.Ready())
+		c.e.Stored(c.now, one[0], nil)
+		drain(c.e.Ready())
+		left--
 	}
 }

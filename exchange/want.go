@@ -431,6 +431,10 @@ func (e *Engine) newWant(c cid.Cid) *want {
 func (w *want) setLeaf(mf *manifest, i int) {
 	if w.man != nil {
 		w.man.asked.remove(int(w.leaf))
+		for i := range w.askers {
+			a := &w.askers[i]
+			a.s.told = min(a.s.told, a.pos)
+		}
 	}
 	w.man, w.leaf = mf, uint32(i)
 	if mf != nil {

@@ -40,7 +40,10 @@ type crowd struct {
 func (c crowd) String() string {
 	connected := "all connected"
 	if c.degree > 0 {
-		connected = fmt.Sprintf("degree %d, the seed's %d", c.degree, c.seedDegree)
+		connected = fmt.Sprintf("degree %d", c.degree)
+		if c.seedDegree > 0 {
+			connected += fmt.Sprintf(", the seed's %d", c.seedDegree)
+		}
 	}
 	return fmt.Sprintf("%d getters, %s, %d leaves of %d MiB", c.getters, connected, c.leaves, c.leaf)
 }
