@@ -18,7 +18,7 @@ type Config struct {
 	// Window fixes how many bytes may be asked of one peer and not yet delivered. If zero, it is measured.
 	Window int64
 	// ReceiveBytes bounds the blocks that have arrived and are not written yet; beyond it nothing new is asked for. If
-	// zero, 32 MiB.
+	// zero, 12 MiB.
 	ReceiveBytes int64
 	// ServeBytes bounds the blocks that are being read and written for all peers together, and PeerServeBytes for one.
 	// While peers that take nothing hold all of the first, others may have one block each, up to as much again. If zero, 16
@@ -44,7 +44,7 @@ func (c *Config) setDefaults() {
 			*v = d
 		}
 	}
-	def(&c.ReceiveBytes, 32<<20)
+	def(&c.ReceiveBytes, 12<<20)
 	def(&c.ServeBytes, 16<<20)
 	def(&c.PeerServeBytes, 4<<20)
 	def(&c.InlineBytes, 1024)

@@ -587,10 +587,15 @@ func (e *Engine) relieve(w *want, sp *sessionPeer) {
 	switch {
 	case a == nil || a.p == sp.p:
 		return
-	case a.sp.moves(sp) && !sp.p.room():
-		e.giveBack(w)
-		return
 	case a.sp.moves(sp):
+		// Not what is on its way already: it would come twice.
+		if a.p.flow.rate > 0 && a.p.finish(e.now) < sp.p.flow.expect(0)+takeOverSlack {
+			return
+		}
+		if !sp.p.room() {
+			e.giveBack(w)
+			return
+		}
 		e.askBlock(w, sp)
 		e.dropAsk(a, true)
 		return

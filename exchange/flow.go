@@ -6,7 +6,7 @@ const (
 	firstWindow = 8 << 20  // bytes asked of a peer before its rate is known
 	minWindow   = 1 << 20  // least window of a peer that works
 	maxWindow   = 64 << 20 // most
-	queueTime   = 100 * time.Millisecond
+	queueTime   = 40 * time.Millisecond
 	rateSample  = 50 * time.Millisecond // shortest time over which a rate is measured
 	assumedRTT  = 100 * time.Millisecond
 	assumedRate = 4 << 20 // bytes a second, to rank peers that have delivered nothing yet
@@ -17,7 +17,7 @@ const (
 )
 
 // flow measures one peer's delivery and sets its window: how many bytes may be asked of it and not yet delivered. The
-// window follows bandwidth × delay, plus a tenth of a second's work so that the peer's queue never runs dry. Owned by the
+// window follows bandwidth × delay, plus 40 ms of work so that the peer's queue never runs dry. Owned by the
 // engine.
 type flow struct {
 	window int64

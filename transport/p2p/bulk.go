@@ -329,6 +329,7 @@ func (p *plane) shake(ctx context.Context, raw tcpConn, t *ticket, dialler bool)
 		_ = raw.Close()
 		return nil, err
 	}
+	shallow(raw)
 	return s, nil
 }
 
