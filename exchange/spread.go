@@ -7,7 +7,7 @@ package exchange
 //     (spare): it can then always choose one that it has sent to nobody yet;
 //  2. take such a leaf back as soon as somebody else has it (relieve, giveBack), so that it comes from there;
 //  3. ask others for what they have, even if the holder would send it sooner (spares);
-//  4. and the holder serves leaves that it has sent to nobody before it sends any twice (held, in serve.go).
+//  4. and the holder serves, of what a peer asked for, what it has sent least often (copies, in serve.go).
 
 // spareAsks is how many leaves a holder of everything may be asked for beyond its window, so that it can choose.
 const spareAsks = 16
