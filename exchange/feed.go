@@ -445,10 +445,7 @@ func (e *Engine) takenBack(p *peer) {
 			e.setUse(sp, usePart)
 		}
 	}
-	for _, a := range p.answers {
-		e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: wire.Walk{ID: a.w.ID, Stop: true}})
-	}
-	p.answers = nil
+	e.stopAnswers(p)
 }
 
 // receiveHave takes what a peer says that it has.

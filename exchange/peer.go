@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -142,6 +143,7 @@ func (e *Engine) capsChanged(p *peer, before Caps) {
 		}
 		e.forgetPushes(p)
 		e.closeFeeds(p)
+		e.stopAnswers(p)
 		p.answers, p.refusals, p.stopWalks = nil, nil, nil
 		for _, sp := range p.sps {
 			if sp.use == useFeed {
@@ -218,6 +220,7 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	}
 	e.closeFeeds(p)
 	e.forgetPushes(p)
+	e.ready.Walks = slices.DeleteFunc(e.ready.Walks, func(l WalkLoad) bool { return l.Peer == id })
 	for len(p.walks) > 0 {
 		e.endWalk(p.walks[len(p.walks)-1])
 	}

@@ -73,6 +73,8 @@ type walker struct {
 	size  uint64
 	part  bool
 	any   bool
+
+	busy, stopped bool // a worker is at it; the peer takes the walk back. Owned by loop
 }
 
 const (
@@ -102,9 +104,9 @@ func (n *Node) walk(l exchange.WalkLoad, k *walker) {
 	n.do(func() {
 		key := walkKey{l.Peer, l.Walk.ID}
 		if n.walkers[key] != k {
-			return // it was stopped, or the peer has come back and uses the number anew
+			return // the peer has gone, or come back and uses the number anew
 		}
-		if part.Last {
+		if k.busy = false; part.Last || k.stopped {
 			delete(n.walkers, key)
 		}
 		n.engine.WalkLoaded(n.now(), l.Peer, l.Walk.ID, part)
@@ -114,15 +116,18 @@ func (n *Node) walk(l exchange.WalkLoad, k *walker) {
 // goOn has a worker go on with a peer's walk. Called on the loop.
 func (n *Node) goOn(l exchange.WalkLoad) {
 	key := walkKey{l.Peer, l.Walk.ID}
-	if l.Walk.Stop {
-		delete(n.walkers, key)
-		return
-	}
-	if l.First {
+	if l.First && n.links[l.Peer] != nil {
 		n.walkers[key] = newWalker(n, l.Walk)
 	}
-	if k := n.walkers[key]; k != nil {
+	switch k := n.walkers[key]; {
+	case k == nil:
+	case !l.Walk.Stop:
+		k.busy = true
 		n.queue = append(n.queue, job{walk: l, walker: k})
+	case k.busy:
+		k.stopped = true
+	default:
+		delete(n.walkers, key)
 	}
 }
 
