@@ -226,8 +226,11 @@ func (l *link) watch(s transport.Stream, guess bool) {
 	_, err := s.Read(b[:])
 	refused := errors.Is(err, transport.ErrRefused)
 	switch {
-	case guess && (refused || l.heard.Load() == 0 && l.ctx.Err() == nil):
-		l.fallBack() // a refusal may look like a stream that broke, when the reset overtakes the answer
+	case guess && (refused || l.heard.Load() != uint32(wire.Swap1) && l.ctx.Err() == nil):
+		// A refusal may look like a stream that broke, when the reset overtakes the answer. Until that reset has come, writes go
+		// on succeeding: what is said again must not go there.
+		s.Reset()
+		l.fallBack()
 	case refused && !guess:
 		l.n.do(func() { l.n.refused(l) })
 	}
