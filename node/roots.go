@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -140,13 +141,29 @@ func (n *Node) stopWalks(id dray.PeerID) {
 	}
 }
 
-// sync makes what was written durable, for peers who asked to hear of that.
+const syncPause = time.Second // after a sync that failed
+
+// sync makes what was written durable, for peers who asked to hear of that. One that fails is tried again: until it is done,
+// the engine asks for no other.
 func (n *Node) sync() {
-	if err := n.store.Sync(n.ctx); err != nil {
-		n.cfg.Log.Error("cannot sync the store", "err", err)
+	err := n.store.Sync(n.ctx)
+	if err == nil {
+		n.do(func() { n.engine.Synced(n.now()) })
 		return
 	}
-	n.do(func() { n.engine.Synced(n.now()) })
+	if n.ctx.Err() != nil {
+		return
+	}
+	n.cfg.Log.Error("cannot sync the store", "err", err)
+	n.wg.Go(func() {
+		t := time.NewTimer(syncPause)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			n.do(func() { n.queue = append(n.queue, job{sync: true}) })
+		case <-n.done:
+		}
+	})
 }
 
 // next returns the next blocks, parents before children.
