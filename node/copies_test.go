@@ -161,7 +161,7 @@ func TestCopies(t *testing.T) {
 }
 
 // TestFileChangesUnderFollower: of two that serve a file, the near one loses part of it while others fetch. They learn of it,
-// and get the rest from the far one.
+// and get the rest from the far one. It waits in a synctest bubble.
 func TestFileChangesUnderFollower(t *testing.T) {
 	for _, told := range []bool{true, false} {
 		bubble(t, transport.MemoryConfig{Latency: time.Millisecond, Bandwidth: 200_000}, 3, func(ctx context.Context, n []*Node) {

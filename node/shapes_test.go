@@ -45,6 +45,7 @@ type pausing struct {
 	rng *rand.Rand
 }
 
+// pause waits; only a synctest bubble calls it.
 func (p *pausing) pause() {
 	p.mu.Lock()
 	d := time.Duration(p.rng.IntN(20)) * time.Microsecond
@@ -55,7 +56,7 @@ func (p *pausing) pause() {
 		d = 2 * time.Millisecond
 	}
 	p.mu.Unlock()
-	time.Sleep(d) // inside a bubble
+	time.Sleep(d)
 }
 
 func (p *pausing) Get(ctx context.Context, c cid.Cid) (dray.Block, error) {
