@@ -66,8 +66,9 @@ type peer struct {
 	// Roots that are spoken of by index, see feed.go, and walks, see walk.go.
 	feeds     map[cid.Cid]*feed
 	feedList  []*feed
-	mine      map[uint32]*feed // by the number that this host gave
-	numbers   map[uint32]*feed // by the peer's
+	mine      map[uint32]*feed   // by the number that this host gave
+	numbers   map[uint32]*feed   // by the peer's
+	spent     map[uint32]cid.Cid // roots of numbers that the peer gave and took back: it may follow them again
 	lastFeed  uint32
 	heardFeed uint32        // the highest number that the peer gave
 	followed  int           // feeds that the peer follows
