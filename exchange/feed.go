@@ -13,6 +13,7 @@ import (
 
 const (
 	maxFeeds      = 64        // roots that one peer may follow here; more are not answered
+	maxSpent      = 1024      // numbers of roots no longer followed that may be taken up again
 	maxEarlyHaves = 64        // answers kept until the manifest that they speak of is known
 	maxEarlyBits  = 64 << 10  // bytes of them
 	maxNews       = 4096      // leaves that are listed; when more have come or gone, all are looked at
@@ -241,7 +242,7 @@ func (e *Engine) closeFeeds(p *peer) {
 		f.following = false
 		e.unbindFeed(f)
 	}
-	p.feeds, p.feedList, p.mine, p.numbers = nil, nil, nil, nil
+	p.feeds, p.feedList, p.mine, p.numbers, p.spent = nil, nil, nil, nil, nil
 	p.follows, p.stops, p.newsy, p.followed = nil, nil, nil, 0
 }
 
@@ -259,11 +260,12 @@ func (e *Engine) receiveFollow(p *peer, x *wire.Follow) {
 		}
 		return
 	case f == nil:
-		if x.Feed <= p.heardFeed {
+		if root, given := p.spent[x.Feed]; x.Feed <= p.heardFeed && (!given || root != x.Root) {
 			e.violate(p, "a number of a root used twice")
 			return
 		}
-		p.heardFeed = x.Feed
+		delete(p.spent, x.Feed)
+		p.heardFeed = max(p.heardFeed, x.Feed)
 		if old := p.feeds[x.Root]; old != nil && old.number != 0 {
 			e.violate(p, "a root followed under two numbers")
 			return
@@ -301,6 +303,12 @@ func (e *Engine) silence(f *feed) {
 		return
 	}
 	delete(f.p.numbers, f.number)
+	if len(f.p.spent) < maxSpent {
+		if f.p.spent == nil {
+			f.p.spent = make(map[uint32]cid.Cid)
+		}
+		f.p.spent[f.number] = f.root
+	}
 	f.number, f.heard, f.news, f.told, f.owes, f.rescan = 0, nil, nil, false, false, false
 	f.p.followed--
 	e.await(f, false)
@@ -445,10 +453,7 @@ func (e *Engine) takenBack(p *peer) {
 			e.setUse(sp, usePart)
 		}
 	}
-	for _, a := range p.answers {
-		e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: wire.Walk{ID: a.w.ID, Stop: true}})
-	}
-	p.answers = nil
+	e.stopAnswers(p)
 }
 
 // receiveHave takes what a peer says that it has.

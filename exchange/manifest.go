@@ -207,6 +207,11 @@ func (e *Engine) SetManifest(now time.Duration, id SessionID, m *dray.Manifest) 
 			e.refeed(sp, f)
 		}
 	}
+	for _, d := range e.ready.Delivers {
+		if d.Err == nil {
+			e.markHere(mf, d.CID) // written before the manifest was known, and the driver has not heard of it yet
+		}
+	}
 	e.useManifest(mf)
 	return true
 }

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -65,8 +66,9 @@ type peer struct {
 	// Roots that are spoken of by index, see feed.go, and walks, see walk.go.
 	feeds     map[cid.Cid]*feed
 	feedList  []*feed
-	mine      map[uint32]*feed // by the number that this host gave
-	numbers   map[uint32]*feed // by the peer's
+	mine      map[uint32]*feed   // by the number that this host gave
+	numbers   map[uint32]*feed   // by the peer's
+	spent     map[uint32]cid.Cid // roots of numbers that the peer gave and took back: it may follow them again
 	lastFeed  uint32
 	heardFeed uint32        // the highest number that the peer gave
 	followed  int           // feeds that the peer follows
@@ -142,6 +144,7 @@ func (e *Engine) capsChanged(p *peer, before Caps) {
 		}
 		e.forgetPushes(p)
 		e.closeFeeds(p)
+		e.stopAnswers(p)
 		p.answers, p.refusals, p.stopWalks = nil, nil, nil
 		for _, sp := range p.sps {
 			if sp.use == useFeed {
@@ -218,6 +221,7 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	}
 	e.closeFeeds(p)
 	e.forgetPushes(p)
+	e.ready.Walks = slices.DeleteFunc(e.ready.Walks, func(l WalkLoad) bool { return l.Peer == id })
 	for len(p.walks) > 0 {
 		e.endWalk(p.walks[len(p.walks)-1])
 	}

@@ -63,7 +63,7 @@ type walk struct {
 // WalkLoad asks the driver for the next blocks of a walk: parents before children, about [walkChunk] bytes, answered with
 // exactly one [Engine.WalkLoaded]. The first WalkLoad of a walk has First.
 //
-// A Walk that says Stop is over before its end: there is nothing to answer, and a load under way need not be.
+// A Walk that says Stop is over before its end: there is nothing to answer, but a load under way still is.
 type WalkLoad struct {
 	Peer  dray.PeerID
 	Walk  wire.Walk
@@ -75,6 +75,7 @@ type walked struct {
 	w       wire.Walk
 	blocks  []wire.Block // to be written
 	loading bool
+	stopped bool // taken back while loading: it counts until the load is answered
 	last    bool
 	status  wire.WalkStatus
 	waits   bool                 // for the manifest, to push leaves
@@ -354,12 +355,7 @@ func (e *Engine) pushing(a *ask) {
 // receiveWalk takes a peer's question.
 func (e *Engine) receiveWalk(p *peer, x *wire.Walk) {
 	if x.Stop {
-		p.answers = slices.DeleteFunc(p.answers, func(a *walked) bool {
-			if a.w.ID == x.ID {
-				e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: *x})
-			}
-			return a.w.ID == x.ID
-		})
+		p.answers = slices.DeleteFunc(p.answers, func(a *walked) bool { return a.w.ID == x.ID && e.stopAnswer(p, a) })
 		return
 	}
 	if x.ID == 0 || x.ID <= p.heardWalk {
@@ -386,6 +382,23 @@ func (e *Engine) receiveWalk(p *peer, x *wire.Walk) {
 	e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: a.w, First: true})
 }
 
+// stopAnswer takes a walk of a peer's back, and reports whether it is over: if not, it still counts among those that the
+// peer has under way, or starting and stopping walks would have the driver read without bound.
+func (e *Engine) stopAnswer(p *peer, a *walked) (over bool) {
+	if a.stopped {
+		return false
+	}
+	e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: wire.Walk{ID: a.w.ID, Stop: true}})
+	a.stopped, a.waits, a.blocks = true, false, nil
+	return !a.loading
+}
+
+// stopAnswers takes all walks of a peer's back.
+func (e *Engine) stopAnswers(p *peer) {
+	p.answers = slices.DeleteFunc(p.answers, func(a *walked) bool { return e.stopAnswer(p, a) })
+	p.refusals = p.refusals[:0]
+}
+
 // WalkPart is the next part of the answer to a walk. Blocks are the engine's until they come back in [Ready.Sends].
 type WalkPart struct {
 	// Blocks are the next, parents before children.
@@ -404,8 +417,12 @@ func (e *Engine) WalkLoaded(now time.Duration, id dray.PeerID, walkID uint32, pa
 	if p == nil {
 		return
 	}
-	for _, a := range p.answers {
+	for i, a := range p.answers {
 		if a.w.ID == walkID && a.loading {
+			if a.stopped {
+				p.answers = slices.Delete(p.answers, i, i+1)
+				return
+			}
 			a.loading, a.blocks, a.last, a.status = false, part.Blocks, part.Last, part.Status
 			for _, c := range part.Heads {
 				if a.heads == nil {

@@ -123,14 +123,35 @@ type frame struct {
 	taken bool  // somebody keeps a block's bytes: the buffer is left to the garbage collector
 }
 
-// unframe says that the node is done with a block that came in a frame.
-func (n *Node) unframe(b dray.Block) {
-	f := n.arrived[b.CID()]
-	if f == nil {
+// arrive notes in which frame a block came that the engine keeps.
+func (n *Node) arrive(b dray.Block, f *frame) {
+	if b.Size() == 0 {
+		n.drop(f) // it has no bytes in it
 		return
 	}
-	delete(n.arrived, b.CID())
-	n.drop(f)
+	n.arrived[&b.Data()[0]] = f
+}
+
+// unframe says that the node is done with a block that came in a frame.
+func (n *Node) unframe(b dray.Block) {
+	if b.Size() == 0 {
+		return
+	}
+	at := &b.Data()[0]
+	if f := n.arrived[at]; f != nil {
+		delete(n.arrived, at)
+		n.drop(f)
+	}
+}
+
+// keep leaves the buffer in which a block arrived to whoever got the block.
+func (n *Node) keep(b dray.Block) {
+	if b.Size() == 0 {
+		return
+	}
+	if f := n.arrived[&b.Data()[0]]; f != nil {
+		f.taken = true
+	}
 }
 
 // drop lowers the count of blocks that a frame still carries, and gives its buffer back with the last.

@@ -298,7 +298,16 @@ func (f *fetch) advance(ctx context.Context) error {
 	if f.walk.Done() && !f.rooted && !f.refuted && f.n.net != nil {
 		man := f.walk.Manifest()
 		man.Index()
-		f.n.ask(func() { f.rooted = f.n.engine.SetManifest(f.n.now(), f.id, man) })
+		f.n.ask(func() {
+			if f.rooted = f.n.engine.SetManifest(f.n.now(), f.id, man); !f.rooted {
+				return
+			}
+			for i := range f.next { // what came by CID, or was found, before the manifest was known
+				if _, missing := f.leafs[man.Leaf(i)]; !missing {
+					f.n.engine.Here(f.n.now(), f.cfg.Root, i)
+				}
+			}
+		})
 		f.refuted = !f.rooted
 	}
 	if !f.walk.Done() && f.walking() {

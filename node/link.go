@@ -27,7 +27,7 @@ type link struct {
 	n        *Node
 	peer     dray.PeerID
 	conn     transport.Conn
-	control  chan *wire.Message // one slot: the engine has one message under way
+	control  chan *wire.Message // the engine has one message under way, or two after a Restart
 	blocks   chan []outBlock    // bounded by what the engine keeps of the peer's wants
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -37,6 +37,7 @@ type link struct {
 	any      atomic.Bool        // the preferred version was refused: offer the others
 	heard    atomic.Uint32      // the version that the peer used towards us, or 0
 	failures int                // in a row
+	arriving *budget            // of frames that have begun and not ended
 	bulk     bulkState
 }
 
@@ -83,9 +84,10 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	}
 	l := &link{
 		n: n, peer: id, conn: conn,
-		control: make(chan *wire.Message, 1),
+		control: make(chan *wire.Message, 2),
 		blocks:  make(chan []outBlock, blockQueue),
 		readers: make(map[*reader]struct{}), failures: failures,
+		arriving: newBudget(2 * wire.MaxFrameSize),
 	}
 	l.any.Store(anyVersion)
 	l.ctx, l.cancel = context.WithCancel(n.ctx)
@@ -115,6 +117,7 @@ func (n *Node) removeLink(l *link) {
 	}
 	delete(n.links, l.peer)
 	l.cancel()
+	l.arriving.close()
 	for r := range l.readers {
 		r.s.Reset()
 	}
@@ -133,6 +136,7 @@ func (n *Node) streamOpened(r *reader) {
 		return
 	}
 	l.readers[r] = struct{}{}
+	r.arriving = l.arriving
 	l.heard.Store(uint32(r.version))
 	n.speaks(l, r.version)
 }
@@ -222,8 +226,11 @@ func (l *link) watch(s transport.Stream, guess bool) {
 	_, err := s.Read(b[:])
 	refused := errors.Is(err, transport.ErrRefused)
 	switch {
-	case guess && (refused || l.heard.Load() == 0 && l.ctx.Err() == nil):
-		l.fallBack() // a refusal may look like a stream that broke, when the reset overtakes the answer
+	case guess && (refused || l.heard.Load() != uint32(wire.Swap1) && l.ctx.Err() == nil):
+		// A refusal may look like a stream that broke, when the reset overtakes the answer. Until that reset has come, writes go
+		// on succeeding: what is said again must not go there.
+		s.Reset()
+		l.fallBack()
 	case refused && !guess:
 		l.n.do(func() { l.n.refused(l) })
 	}

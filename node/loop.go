@@ -66,7 +66,12 @@ func (n *Node) popJob() {
 func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 	for _, s := range r.Sends {
 		if l := n.links[s.Peer]; l != nil {
-			l.control <- s.Message.Clone() // has room: the engine sends the next only after Sent
+			select {
+			case l.control <- s.Message.Clone(): // has room: the engine sends the next only after Sent
+			default:
+				n.cfg.Log.Error("a link has no room for a message", "peer", s.Peer)
+				n.closeLink(l)
+			}
 		}
 	}
 	n.pushBlocks(r.Blocks)
@@ -149,7 +154,12 @@ func (n *Node) pushBlocks(list []exchange.BlockSend) {
 			for _, b := range list[i:k] {
 				batch = append(batch, outBlock{cid: b.CID, frame: b.Data})
 			}
-			l.blocks <- batch // has room: the engine keeps at most so many wants of a peer
+			select {
+			case l.blocks <- batch: // has room: the engine keeps at most so many wants of a peer
+			default:
+				n.cfg.Log.Error("a link has no room for blocks", "peer", l.peer)
+				n.closeLink(l)
+			}
 		}
 		i = k
 	}

@@ -93,7 +93,7 @@ type Node struct {
 	waiters  map[waitKey][]*waiter
 	sinks    map[exchange.SessionID]*sink
 	cuts     map[cid.Cid][]*cutter
-	arrived  map[cid.Cid]*frame // the frame of each block that is being written
+	arrived  map[*byte]*frame // by a block's first byte, the frame of each block that is kept or being written
 	walkers  map[walkKey]*walker
 	settled  []dray.Block // written; their frames are done with once they are delivered
 }
@@ -121,7 +121,7 @@ func New(cfg Config) (*Node, error) {
 		waiters:  make(map[waitKey][]*waiter),
 		sinks:    make(map[exchange.SessionID]*sink),
 		cuts:     make(map[cid.Cid][]*cutter),
-		arrived:  make(map[cid.Cid]*frame),
+		arrived:  make(map[*byte]*frame),
 		walkers:  make(map[walkKey]*walker),
 	}
 	n.raw, _ = cfg.Store.(dray.RawGetter)

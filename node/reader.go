@@ -24,7 +24,7 @@ func (n *Node) accept(conn transport.Conn, s transport.Stream) {
 	}
 	r := &reader{n: n, peer: conn.Peer(), s: s, version: version}
 	_, r.exposed = s.(transport.Exposed)
-	if !n.do(func() { n.streamOpened(r) }) {
+	if !n.ask(func() { n.streamOpened(r) }) || r.arriving == nil {
 		s.Reset()
 		return
 	}
@@ -50,8 +50,11 @@ type reader struct {
 	peer    dray.PeerID
 	s       transport.Stream
 	version wire.Version
-	exposed bool      // anybody on the way may have written what comes: blocks prove themselves, the rest is left out
-	beat    time.Time // when the loop last heard that bytes arrive
+	// arriving bounds the frames of the peer's that have begun and not ended: it could hold all memory with frames that never
+	// end.
+	arriving *budget
+	exposed  bool      // anybody on the way may have written what comes: blocks prove themselves, the rest is left out
+	beat     time.Time // when the loop last heard that bytes arrive
 }
 
 const (
@@ -77,18 +80,23 @@ func (r *reader) Read(p []byte) (int, error) {
 
 func (r *reader) run() error {
 	frames := wire.FrameReader{R: r, Version: r.version}
-	var taken int64
+	var arriving, taken int64
 	alloc := func(size int) []byte {
-		r.s.SetReadDeadline(time.Now().Add(frameGrace + time.Duration(size)*time.Second/frameRate))
-		taken = int64(size)
-		if !r.n.budget.take(taken) {
+		if !r.arriving.take(int64(size)) {
 			return nil
 		}
+		arriving = int64(size)
+		if !r.n.budget.take(arriving) {
+			return nil
+		}
+		taken = arriving
+		r.s.SetReadDeadline(time.Now().Add(frameGrace + time.Duration(size)*time.Second/frameRate))
 		return r.n.buffers.get(size)
 	}
 	for {
-		taken = 0
+		arriving, taken = 0, 0
 		buf, err := frames.Next(alloc)
+		r.arriving.give(arriving)
 		if err != nil {
 			if taken > 0 {
 				r.n.budget.give(taken)
@@ -163,7 +171,7 @@ func (r *reader) answer(m *wire.Message, f *frame) error {
 				refused[b.CID()]--
 				n.drop(f)
 			} else {
-				n.arrived[b.CID()] = f
+				n.arrive(b, f)
 			}
 		}
 		n.drop(f)
@@ -183,7 +191,7 @@ func (n *Node) hashed(from dray.PeerID, j *digest.Job, f *frame) {
 		n.drop(f)
 		return
 	}
-	n.arrived[j.Block.CID()] = f
+	n.arrive(j.Block, f)
 }
 
 // find asks the Finder for peers that hold what a session misses.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -73,6 +74,8 @@ type walker struct {
 	size  uint64
 	part  bool
 	any   bool
+
+	busy, stopped bool // a worker is at it; the peer takes the walk back. Owned by loop
 }
 
 const (
@@ -102,9 +105,9 @@ func (n *Node) walk(l exchange.WalkLoad, k *walker) {
 	n.do(func() {
 		key := walkKey{l.Peer, l.Walk.ID}
 		if n.walkers[key] != k {
-			return // it was stopped, or the peer has come back and uses the number anew
+			return // the peer has gone, or come back and uses the number anew
 		}
-		if part.Last {
+		if k.busy = false; part.Last || k.stopped {
 			delete(n.walkers, key)
 		}
 		n.engine.WalkLoaded(n.now(), l.Peer, l.Walk.ID, part)
@@ -114,15 +117,18 @@ func (n *Node) walk(l exchange.WalkLoad, k *walker) {
 // goOn has a worker go on with a peer's walk. Called on the loop.
 func (n *Node) goOn(l exchange.WalkLoad) {
 	key := walkKey{l.Peer, l.Walk.ID}
-	if l.Walk.Stop {
-		delete(n.walkers, key)
-		return
-	}
-	if l.First {
+	if l.First && n.links[l.Peer] != nil {
 		n.walkers[key] = newWalker(n, l.Walk)
 	}
-	if k := n.walkers[key]; k != nil {
+	switch k := n.walkers[key]; {
+	case k == nil:
+	case !l.Walk.Stop:
+		k.busy = true
 		n.queue = append(n.queue, job{walk: l, walker: k})
+	case k.busy:
+		k.stopped = true
+	default:
+		delete(n.walkers, key)
 	}
 }
 
@@ -135,13 +141,29 @@ func (n *Node) stopWalks(id dray.PeerID) {
 	}
 }
 
-// sync makes what was written durable, for peers who asked to hear of that.
+const syncPause = time.Second // after a sync that failed
+
+// sync makes what was written durable, for peers who asked to hear of that. One that fails is tried again: until it is done,
+// the engine asks for no other.
 func (n *Node) sync() {
-	if err := n.store.Sync(n.ctx); err != nil {
-		n.cfg.Log.Error("cannot sync the store", "err", err)
+	err := n.store.Sync(n.ctx)
+	if err == nil {
+		n.do(func() { n.engine.Synced(n.now()) })
 		return
 	}
-	n.do(func() { n.engine.Synced(n.now()) })
+	if n.ctx.Err() != nil {
+		return
+	}
+	n.cfg.Log.Error("cannot sync the store", "err", err)
+	n.wg.Go(func() {
+		t := time.NewTimer(syncPause)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			n.do(func() { n.queue = append(n.queue, job{sync: true}) })
+		case <-n.done:
+		}
+	})
 }
 
 // next returns the next blocks, parents before children.

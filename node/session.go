@@ -146,7 +146,7 @@ type sink struct {
 func (n *Node) deliver(d exchange.Deliver) {
 	if s := n.sinks[d.Session]; s != nil {
 		if s.take(d) {
-			n.keep(d.CID)
+			n.keep(d.Block)
 		}
 	}
 	key := waitKey{d.Session, d.CID}
@@ -155,16 +155,9 @@ func (n *Node) deliver(d exchange.Deliver) {
 		return
 	}
 	delete(n.waiters, key)
-	n.keep(d.CID)
+	n.keep(d.Block)
 	for _, w := range list {
 		w.send(getResult{block: d.Block, local: d.Local, err: d.Err})
-	}
-}
-
-// keep leaves the buffer in which a block arrived to whoever got the block.
-func (n *Node) keep(c cid.Cid) {
-	if f := n.arrived[c]; f != nil {
-		f.taken = true
 	}
 }
 

@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 //	model FILE NAME:SEED:BYTES… write a safetensors file; tensors with the same seed and size are equal
 //	serve NAME [FLAGS…]         start `dray --home NAME serve`, wait until it is ready, set $NAME to its address and
 //	                            $NAME_peer to its id
+//	again NAME                  serve NAME once more, at the same address
+//	throttle NAME ADDR BYTES    set $NAME to an address that leads to ADDR, and carries so many bytes a second to the client
+//	mayhem SEED KILLS CID NAME… kill -9 the server SEED, or a get of CID at home NAME from $slow into NAME.bin, at random, so many
+//	                            times, and begin what was killed again
 //	halt NAME                   SIGTERM it, and expect exit code 0
 //	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client, over all
 //	                            connections
@@ -55,7 +59,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": cmdExit, "random": cmdRandom, "model": cmdModel, "serve": cmdStartServe, "halt": cmdHalt,
 			"proxy": cmdProxy, "start": cmdStart, "outlast": cmdOutlast, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded,
-			"last":    cmdLast,
+			"last": cmdLast, "again": cmdAgain, "throttle": cmdThrottle, "mayhem": cmdMayhem,
 			"setlast": cmdSetLast, "garble": cmdGarble, "checkpoint": cmdCheckpoint, "tensors": cmdSameTensors,
 		},
 		Setup: func(e *testscript.Env) error {
