@@ -100,19 +100,19 @@ type Source struct {
 // [dray.ErrNotFound] when everybody asked says that they do not have it, [dray.ErrUnreachable] when nobody could be asked,
 // or comes from the store. It returns the final progress in any case.
 func (n *Node) Fetch(ctx context.Context, cfg FetchConfig) (Progress, error) {
-	if err := dray.CheckCID(cfg.Root); err != nil {
-		return Progress{}, err
-	}
-	cfg.Watch.put(FetchStarted{Root: cfg.Root})
-	f := newFetch(n, cfg)
-	defer f.close()
-	err := f.run(ctx)
-	if err == nil {
-		err = f.finishAll(ctx)
-	}
-	f.report(true)
-	cfg.Watch.put(FetchCompleted{Progress: f.progress, Err: err})
-	return f.progress, err
+	return cfg.Watch.around(cfg.Root, func() (Progress, error) {
+		if err := dray.CheckCID(cfg.Root); err != nil {
+			return Progress{}, err
+		}
+		f := newFetch(n, cfg)
+		defer f.close()
+		err := f.run(ctx)
+		if err == nil {
+			err = f.finishAll(ctx)
+		}
+		f.report(true)
+		return f.progress, err
+	})
 }
 
 // delivery is what the loop tells a fetch.

@@ -57,6 +57,10 @@ type PartConfig struct {
 // called again with the same configuration. Errors are those of [Node.Tensors] and [Node.Fetch], a [*tensor.NoMatchError],
 // and those of [tensor.TP.Slice]. In the Progress Total counts the bytes selected.
 func (n *Node) FetchPart(ctx context.Context, cfg PartConfig) (Progress, error) {
+	return cfg.Watch.around(cfg.Root, func() (Progress, error) { return n.fetchPart(ctx, cfg) })
+}
+
+func (n *Node) fetchPart(ctx context.Context, cfg PartConfig) (Progress, error) {
 	if err := dray.CheckCID(cfg.Root); err != nil {
 		return Progress{}, err
 	}
@@ -70,10 +74,8 @@ func (n *Node) FetchPart(ctx context.Context, cfg PartConfig) (Progress, error) 
 	}
 	f.progress.Root = cfg.Root
 	n.ask(func() { f.dups = n.engine.Totals().DuplicateBytes })
-	cfg.Watch.put(FetchStarted{Root: cfg.Root})
 	err := f.fetch(ctx)
 	f.show()
-	cfg.Watch.put(FetchCompleted{Progress: f.progress, Err: err})
 	return f.progress, err
 }
 

@@ -27,7 +27,7 @@ import (
 // The window in the order of use is an eighth of the whole, between these bounds, and what comes in an eighth of a second.
 const (
 	useWindowLeast = 4 << 20
-	useWindowMost  = 32 << 20
+	useWindowMost  = 16 << 20
 	useSmall       = 16 << 20 // a file that is no tensor file comes first if it is no larger
 )
 

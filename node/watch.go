@@ -17,7 +17,8 @@ type FetchStarted struct {
 	Root cid.Cid
 }
 
-// TensorReady says that all bytes of a tensor, or all that was selected of it, are verified and in their places.
+// TensorReady says that all bytes of a tensor, or all that was selected of it, are verified and in their places. There is
+// one for each tensor, unless a leaf turns out not to be what the skeleton says: then the fetch starts over.
 type TensorReady struct {
 	// File is the path under the root of the tensor file; empty if that is the root.
 	File string
@@ -106,6 +107,14 @@ func (w *Watch) take() Event {
 		return e
 	}
 	return nil
+}
+
+// around tells of the beginning and the end of a fetch.
+func (w *Watch) around(root cid.Cid, fetch func() (Progress, error)) (Progress, error) {
+	w.put(FetchStarted{Root: root})
+	p, err := fetch()
+	w.put(FetchCompleted{Progress: p, Err: err})
+	return p, err
 }
 
 // put files an event. A nil Watch has no listener.
