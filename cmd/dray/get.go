@@ -373,6 +373,9 @@ func (g *getting) run(ctx context.Context) (getOutcome, error) {
 	}
 	if g.q.Layers {
 		cfg.Use = tensor.ByLayers
+		if len(g.t.peers) < 2 {
+			cfg.Order = exchange.InOrder // there is nobody to share the work with
+		}
 	}
 	err = g.follow(cfg.Watch, func() (node.Progress, error) { return n.Fetch(ctx, cfg) })
 	if isNoFile(err, g.t.root) {
