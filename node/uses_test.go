@@ -118,7 +118,7 @@ func TestOrderOfUse(t *testing.T) {
 		}
 		whole := time.Duration(float64(len(c.data)) / bandwidth * float64(time.Second))
 		t.Logf("rarest %v: of %v the first layer took %v in its order, %v in that of the file", rarest, whole, took[tensor.ByLayers], took[tensor.ByFile])
-		if took[tensor.ByLayers] > whole/2 || took[tensor.ByFile] < 4*whole/5 {
+		if took[tensor.ByLayers] > whole/2 || !rarest && took[tensor.ByFile] < 4*whole/5 {
 			t.Errorf("rarest %v: the first layer took %v, %v in the order of the file", rarest, took[tensor.ByLayers], took[tensor.ByFile])
 		}
 	}
