@@ -9,6 +9,7 @@ import (
 
 	"dray"
 	"dray/exchange"
+	"dray/tensor"
 	"dray/transport"
 	"dray/unixfs"
 )
@@ -45,8 +46,13 @@ type FetchConfig struct {
 	Only bool
 	// Order is how leaves are chosen. The default suits one reader; exchange.Rarest suits many hosts that fetch the same.
 	Order exchange.Order
+	// Use, if it is [tensor.ByLayers], has the leaves of tensor files come about in the order of use: first those of the
+	// embedding, then layer by layer. Within the part that is needed next, Order counts.
+	Use tensor.OrderKind
 	// Class is the urgency.
 	Class exchange.Class
+	// Watch, if set, is told what happens. It is for one call.
+	Watch *Watch
 	// Progress, if set, is called a few times a second and once at the end, on the goroutine that called Fetch.
 	Progress func(Progress)
 }
@@ -94,17 +100,19 @@ type Source struct {
 // [dray.ErrNotFound] when everybody asked says that they do not have it, [dray.ErrUnreachable] when nobody could be asked,
 // or comes from the store. It returns the final progress in any case.
 func (n *Node) Fetch(ctx context.Context, cfg FetchConfig) (Progress, error) {
-	if err := dray.CheckCID(cfg.Root); err != nil {
-		return Progress{}, err
-	}
-	f := newFetch(n, cfg)
-	defer f.close()
-	err := f.run(ctx)
-	if err == nil {
-		err = f.finishAll(ctx)
-	}
-	f.report(true)
-	return f.progress, err
+	return cfg.Watch.around(cfg.Root, func() (Progress, error) {
+		if err := dray.CheckCID(cfg.Root); err != nil {
+			return Progress{}, err
+		}
+		f := newFetch(n, cfg)
+		defer f.close()
+		err := f.run(ctx)
+		if err == nil {
+			err = f.finishAll(ctx)
+		}
+		f.report(true)
+		return f.progress, err
+	})
 }
 
 // delivery is what the loop tells a fetch.
@@ -127,7 +135,8 @@ type fetch struct {
 	got  chan delivery // room for every want that may be out
 
 	tree  *tree
-	next  int                      // the first leaf of the manifest that was not looked at
+	next  int                      // the first leaf, in the order of the manifest or of use, that was not looked at
+	asked uint64                   // counts leaves that were wanted, for their order
 	out   map[cid.Cid]*wantedLeaf  // leaves wanted
 	bones map[cid.Cid]struct{}     // skeleton blocks wanted
 	bytes int64                    // of leaves wanted
@@ -143,15 +152,23 @@ type fetch struct {
 	dups     int64
 
 	calls *calls
+	uses  *uses // nil when the tensors in the files do not matter
 
 	rooted  bool // the engine knows the manifest: leaves are wanted by index
 	refuted bool // some leaf was not what its parent says: the manifest is not everybody's
+	anew    int  // how often the walk started over
 }
 
 type wantedLeaf struct {
-	size  int64
-	files []*treeFile // one for each place
-	late  bool        // a place was added after the leaf was wanted, and perhaps after it was written to the others
+	size   int64
+	places []place
+	late   bool // a place was added after the leaf was wanted, and perhaps after it was written to the others
+}
+
+// place is one occurrence of a leaf.
+type place struct {
+	file *treeFile
+	leaf int // in the manifest
 }
 
 type expectedLeaf struct{ size int64 }
@@ -166,6 +183,7 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 	f.lastAt = f.start
 	f.progress.Root = cfg.Root
 	f.tree = newTree(n, cfg.Path)
+	f.uses = newUses(f)
 	var walk exchange.WalkOptions
 	if _, err := n.store.Stat(n.ctx, cfg.Root); err != nil {
 		walk = exchange.WalkOptions{Bytes: walkBytes}
@@ -313,7 +331,14 @@ func (f *fetch) advance(ctx context.Context) error {
 	if !f.walk.Done() && f.walking() {
 		return nil // a leaf that is pushed is not to be wanted by CID
 	}
-	return f.wantLeaves(ctx)
+	for {
+		if err := f.uses.look(ctx); err != nil {
+			return err
+		}
+		if err := f.wantLeaves(ctx); err != nil || !f.uses.lookAgain() {
+			return err
+		}
+	}
 }
 
 // walking reports whether a peer was asked for the skeleton, and has not answered in full.
@@ -349,10 +374,9 @@ func (f *fetch) wantBone(_ context.Context, c cid.Cid) error {
 
 // leafPlace is one leaf of the manifest and where it goes.
 type leafPlace struct {
-	leaf  cid.Cid
-	size  int64
-	order uint64
-	file  *treeFile
+	cid  cid.Cid
+	size int64
+	place
 }
 
 const lookBatch = 256 // leaves looked for on this machine at a time
@@ -365,11 +389,17 @@ func (f *fetch) wantLeaves(ctx context.Context) error {
 	if f.cfg.Order == exchange.Rarest {
 		most *= aheadSwarm
 	}
-	for f.next < man.Len() && f.bytes < most && len(f.out) < aheadWants {
+	if f.uses != nil && f.uses.layered {
+		most = f.uses.window()
+	}
+	for f.bytes < most && len(f.out) < aheadWants {
 		batch := f.batch[:0]
 		ahead := f.bytes
-		for ; f.next < man.Len() && len(batch) < lookBatch && ahead < most; f.next++ {
-			i := f.next
+		for len(batch) < lookBatch && ahead < most {
+			i, ok := f.nextLeaf(man.Len())
+			if !ok {
+				break
+			}
 			leaf := man.Leaf(i)
 			offset, size := man.Extent(i)
 			k := f.walk.FileOf(i)
@@ -383,18 +413,19 @@ func (f *fetch) wantLeaves(ctx context.Context) error {
 			}
 			if filled {
 				f.here(i)
-				f.inPlace(file, size, true)
+				f.inPlace(place{file, i}, size, true)
 				continue
 			}
-			batch = append(batch, leafPlace{leaf, size, uint64(i), file})
+			batch = append(batch, leafPlace{leaf, size, place{file, i}})
 			ahead += size
 		}
 		f.batch = batch
-		if err := f.wantBatch(ctx, batch); err != nil {
-			return err
+		if len(batch) == 0 {
+			break
 		}
-		if f.next == 0 {
-			return nil // a leaf was refuted and the walk starts over
+		anew := f.anew
+		if err := f.wantBatch(ctx, batch); err != nil || f.anew != anew {
+			return err // or a leaf was refuted and the walk starts over
 		}
 	}
 	return nil
@@ -405,28 +436,29 @@ func (f *fetch) wantBatch(ctx context.Context, batch []leafPlace) error {
 		return err
 	}
 	var asks []leafPlace
+	anew := f.anew
 	for _, p := range batch {
-		if w := f.out[p.leaf]; w != nil {
-			w.files = append(w.files, p.file)
+		if w := f.out[p.cid]; w != nil {
+			w.places = append(w.places, p.place)
 			w.late = true
 			continue
 		}
-		here, err := f.copyLocal(ctx, p.file, p.leaf, p.size)
+		here, err := f.copyLocal(ctx, p.file, p.cid, p.size)
 		if err != nil {
 			return err
 		}
-		if f.next == 0 {
+		if f.anew != anew {
 			break // refuted
 		}
 		if here {
-			f.here(int(p.order))
-			f.inPlace(p.file, p.size, true)
+			f.here(p.leaf)
+			f.inPlace(p.place, p.size, true)
 			continue
 		}
-		if err := f.offline(p.leaf); err != nil {
+		if err := f.offline(p.cid); err != nil {
 			return err
 		}
-		f.out[p.leaf] = &wantedLeaf{size: p.size, files: []*treeFile{p.file}}
+		f.out[p.cid] = &wantedLeaf{size: p.size, places: []place{p.place}}
 		f.bytes += p.size
 		asks = append(asks, p)
 	}
@@ -434,25 +466,27 @@ func (f *fetch) wantBatch(ctx context.Context, batch []leafPlace) error {
 	return nil
 }
 
-// ask wants leaves: by index, once the engine knows the manifest, else by CID.
+// ask wants leaves: by index, once the engine knows the manifest, else one by one.
 func (f *fetch) ask(asks []leafPlace) {
 	if len(asks) == 0 {
 		return
 	}
-	rooted := f.rooted
+	// Demanded leaves that are chosen in order are chosen in the order of the manifest.
+	demand, before := f.rooted && !(f.uses != nil && f.uses.seq != nil && f.cfg.Order == exchange.InOrder), f.asked
+	f.asked += uint64(len(asks))
 	f.n.do(func() {
-		for _, a := range asks {
-			f.leafs[a.leaf] = expectedLeaf{a.size}
-			if !rooted {
-				f.n.engine.Want(f.n.now(), f.id, a.leaf, exchange.WantOptions{Order: a.order, Size: a.size})
+		for i, a := range asks {
+			f.leafs[a.cid] = expectedLeaf{a.size}
+			if !demand {
+				f.n.engine.Want(f.n.now(), f.id, a.cid, exchange.WantOptions{Order: before + uint64(i), Size: a.size})
 			}
 		}
-		for i := 0; rooted && i < len(asks); {
+		for i := 0; demand && i < len(asks); {
 			k := i + 1
-			for k < len(asks) && asks[k].order == asks[k-1].order+1 {
+			for k < len(asks) && asks[k].leaf == asks[k-1].leaf+1 {
 				k++
 			}
-			f.n.engine.Demand(f.n.now(), f.id, int(asks[i].order), k-i)
+			f.n.engine.Demand(f.n.now(), f.id, asks[i].leaf, k-i)
 			i = k
 		}
 	})
@@ -524,7 +558,9 @@ func (f *fetch) refute(leaf cid.Cid) error {
 		return err
 	}
 	f.next = 0
+	f.anew++
 	f.rooted, f.refuted = false, true
+	f.uses = newUses(f)
 	f.tree.restart()
 	f.progress.Done, f.progress.Reused, f.progress.Leaves = 0, 0, 0
 	return nil
@@ -569,14 +605,14 @@ func (f *fetch) delivered(ctx context.Context, d delivery) error {
 	}
 	if w.late {
 		// Writing it once more fills the places that the first time missed.
-		for _, file := range w.files {
-			if _, err := f.copyLocal(ctx, file, d.cid, w.size); err != nil {
+		for _, p := range w.places {
+			if _, err := f.copyLocal(ctx, p.file, d.cid, w.size); err != nil {
 				return err
 			}
 		}
 	}
-	for _, file := range w.files {
-		f.inPlace(file, w.size, false)
+	for _, p := range w.places {
+		f.inPlace(p, w.size, false)
 	}
 	if f.progress.First == 0 && d.peer != "" {
 		f.progress.First = time.Since(f.start)
@@ -584,14 +620,15 @@ func (f *fetch) delivered(ctx context.Context, d delivery) error {
 	return nil
 }
 
-func (f *fetch) inPlace(file *treeFile, size int64, reused bool) {
+func (f *fetch) inPlace(p place, size int64, reused bool) {
 	f.progress.Done += size
 	f.progress.Leaves++
 	if reused {
 		f.progress.Reused += size
 	}
-	file.left--
-	f.tree.settle(file)
+	p.file.left--
+	f.tree.settle(p.file)
+	f.uses.inPlace(p.leaf)
 }
 
 func (f *fetch) finishAll(ctx context.Context) error {
@@ -630,6 +667,7 @@ func (f *fetch) report(last bool) {
 	}
 	sortSources(p.Sources)
 	p.Unreached = f.calls.unreached()
+	f.cfg.Watch.put(*p)
 	if f.cfg.Progress != nil {
 		f.cfg.Progress(*p)
 	}

@@ -46,6 +46,8 @@ type PartConfig struct {
 	// Choice is how leaves are chosen from the look-ahead. The default follows the selection's order; exchange.Rarest
 	// suits many hosts that fetch the same.
 	Choice exchange.Order
+	// Watch, if set, is told what happens. It is for one call.
+	Watch *Watch
 	// Progress, if set, is called a few times a second and once at the end, on the goroutine that called FetchPart.
 	Progress func(Progress)
 }
@@ -55,6 +57,10 @@ type PartConfig struct {
 // called again with the same configuration. Errors are those of [Node.Tensors] and [Node.Fetch], a [*tensor.NoMatchError],
 // and those of [tensor.TP.Slice]. In the Progress Total counts the bytes selected.
 func (n *Node) FetchPart(ctx context.Context, cfg PartConfig) (Progress, error) {
+	return cfg.Watch.around(cfg.Root, func() (Progress, error) { return n.fetchPart(ctx, cfg) })
+}
+
+func (n *Node) fetchPart(ctx context.Context, cfg PartConfig) (Progress, error) {
 	if err := dray.CheckCID(cfg.Root); err != nil {
 		return Progress{}, err
 	}
@@ -87,6 +93,9 @@ type partFetch struct {
 	grown []dray.Growing // by index in plan.outs; nil for one that is there already
 	next  func() (wantedParts, bool)
 	out   map[cid.Cid]*partWant
+	left  []int64       // bytes of each placed that are missing, if that is watched
+	ready int           // tensors whose bytes are all here
+	all   int           // tensors
 	again []wantedParts // leaves that have to be looked at once more
 	bytes int64         // of leaves wanted
 	parts int           // of leaves wanted
@@ -156,6 +165,7 @@ func (f *partFetch) place(ctx context.Context) (err error) {
 	f.progress.Total, f.progress.Walked = f.plan.bytes, true
 	f.progress.Done, f.progress.Reused, f.progress.Leaves, f.progress.Files = 0, 0, 0, 0
 	f.grown = make([]dray.Growing, len(f.plan.outs))
+	f.begin()
 	f.out, f.again, f.bytes, f.parts = make(map[cid.Cid]*partWant), nil, 0, 0
 	defer func() {
 		for _, g := range f.grown {
@@ -186,6 +196,7 @@ func (f *partFetch) grow(ctx context.Context) error {
 			f.progress.Done += o.bytes
 			f.progress.Reused += o.bytes
 			f.progress.Files++
+			f.tell(f.plan.arrivedFile(i, f.left))
 			continue
 		}
 		if _, err := os.Lstat(o.path); err == nil && !f.cfg.Replace {
@@ -500,8 +511,37 @@ func (f *partFetch) delivered(d delivery) error {
 func (f *partFetch) inPlace(w *wantedParts, reused bool) {
 	f.progress.Done += w.bytes
 	f.progress.Leaves++
+	f.tell(f.plan.arrived(w.leaf, f.left))
 	if _, came := f.brought[f.plan.man.Leaf(w.leaf)]; reused && !came {
 		f.progress.Reused += w.bytes
+	}
+}
+
+// begin counts what is to come, if that is watched.
+func (f *partFetch) begin() {
+	f.left, f.ready, f.all = nil, 0, 0
+	if f.cfg.Watch == nil {
+		return
+	}
+	f.left = f.plan.missing()
+	for i := range f.plan.placed {
+		if f.plan.placed[i].name != "" {
+			f.all++
+		}
+	}
+	f.tell(f.plan.empty())
+}
+
+// tell says that tensors are complete.
+func (f *partFetch) tell(done []int) {
+	for _, i := range done {
+		if p := &f.plan.placed[i]; p.name != "" {
+			f.ready++
+			f.cfg.Watch.put(TensorReady{
+				File: p.file, Name: p.name, DType: p.dtype, Shape: p.runs.Shape(), Bytes: p.runs.Bytes(),
+				After: time.Since(f.start), Ready: f.ready, All: f.all,
+			})
+		}
 	}
 }
 
@@ -528,6 +568,7 @@ func (f *partFetch) report() {
 
 func (f *partFetch) show() {
 	f.progress.Elapsed = time.Since(f.start)
+	f.cfg.Watch.put(f.progress)
 	if f.cfg.Progress != nil {
 		f.cfg.Progress(f.progress)
 	}

@@ -36,6 +36,7 @@ type outFile struct {
 
 // placed is one tensor, or what describes a file, on its way to a file.
 type placed struct {
+	file  string // path of the tensor's file under the root
 	name  string // of the tensor, or ""
 	dtype tensor.DType
 	base  int64 // of its file in the manifest
@@ -164,4 +165,52 @@ func (p *placement) add(w *wantedParts, x *placed, at int64) {
 		}
 		w.parts = append(w.parts, part)
 	}
+}
+
+// missing returns how many bytes of each placed are to come.
+func (p *placement) missing() []int64 {
+	left := make([]int64, len(p.placed))
+	for i := range p.placed {
+		left[i] = p.placed[i].runs.Bytes()
+	}
+	return left
+}
+
+// empty returns the placed without bytes.
+func (p *placement) empty() (done []int) {
+	for i := range p.placed {
+		if p.placed[i].runs.Bytes() == 0 {
+			done = append(done, i)
+		}
+	}
+	return done
+}
+
+// arrived takes leaf k, which comes once, from what is missing, and returns the placed that are complete by that.
+func (p *placement) arrived(k int, left []int64) (done []int) {
+	if left == nil {
+		return nil
+	}
+	at, size := p.man.Extent(k)
+	i := sort.Search(len(p.sorted), func(i int) bool { return p.placed[p.sorted[i]].hull.End > at })
+	for ; i < len(p.sorted) && p.placed[p.sorted[i]].hull.Begin < at+size; i++ {
+		x := p.sorted[i]
+		if n := p.ofOne(x, k).bytes; n > 0 {
+			if left[x] -= n; left[x] == 0 {
+				done = append(done, x)
+			}
+		}
+	}
+	return done
+}
+
+// arrivedFile is arrived for all that goes to a file.
+func (p *placement) arrivedFile(out int, left []int64) (done []int) {
+	for i := range left {
+		if p.placed[i].out == out && left[i] > 0 {
+			left[i] = 0
+			done = append(done, i)
+		}
+	}
+	return done
 }

@@ -22,12 +22,19 @@ type File struct {
 	ahead *ahead
 }
 
+// reading gets what a reader waits for before what it only asked for ahead: a read somewhere else overtakes at once.
+type reading struct{ s *Session }
+
+func (r reading) Get(ctx context.Context, c cid.Cid) (dray.Block, error) {
+	return r.s.get(ctx, c, max(r.s.class, exchange.High))
+}
+
 // Open returns a File for a root, which is fetched as it is read: what comes next is asked for before it is needed, in
 // order. The Session should be the File's own, in exchange.InOrder; it is not closed with the File. Ctx bounds all
 // reading.
 func (s *Session) Open(ctx context.Context, root cid.Cid) (*File, error) {
 	a := &ahead{s: s}
-	r, err := unixfs.NewReader(ctx, s, root, unixfs.ReaderConfig{Ahead: a.hint, AheadBytes: readAhead})
+	r, err := unixfs.NewReader(ctx, reading{s}, root, unixfs.ReaderConfig{Ahead: a.hint, AheadBytes: readAhead})
 	if err != nil {
 		return nil, err
 	}

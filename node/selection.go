@@ -219,7 +219,8 @@ func (c *Catalog) planSubset(p *placement, list []chosen, order []int, dest stri
 	for _, part := range sub.Parts {
 		at[part.Piece] = len(p.placed)
 		p.placed = append(p.placed, placed{
-			name: list[part.Piece].Name, base: c.base(list[part.Piece].File), runs: part.Runs, to: part.Offset,
+			file: c.Files[list[part.Piece].File].Path, name: list[part.Piece].Name, dtype: list[part.Piece].DType,
+			base: c.base(list[part.Piece].File), runs: part.Runs, to: part.Offset,
 		})
 	}
 	for _, i := range order {
@@ -264,7 +265,10 @@ func (c *Catalog) planSparse(p *placement, m *Model, list []chosen, order []int,
 		if err != nil {
 			return err
 		}
-		p.placed = append(p.placed, placed{name: list[i].Name, base: c.base(list[i].File), runs: runs, out: outs[list[i].File]})
+		p.placed = append(p.placed, placed{
+			file: c.Files[list[i].File].Path, name: list[i].Name, dtype: list[i].DType,
+			base: c.base(list[i].File), runs: runs, out: outs[list[i].File],
+		})
 	}
 	for _, i := range order {
 		p.order = append(p.order, first+i)

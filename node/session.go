@@ -27,11 +27,13 @@ type SessionConfig struct {
 type Session struct {
 	n  *Node
 	id exchange.SessionID
+
+	class exchange.Class
 }
 
 // NewSession starts a session.
 func (n *Node) NewSession(cfg SessionConfig) *Session {
-	s := &Session{n: n}
+	s := &Session{n: n, class: cfg.Class}
 	n.ask(func() {
 		s.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
 			Peers: cfg.Peers, Only: cfg.Only, Class: cfg.Class, Order: cfg.Order,
@@ -76,6 +78,11 @@ func (w *waiter) send(r getResult) {
 // Get returns a block: from the store, or from whichever peer delivers it first. It waits for as long as ctx allows; a
 // deadline of ctx makes the want more urgent as it comes near. The error is ctx's, or from the store, or [dray.ErrClosed].
 func (s *Session) Get(ctx context.Context, c cid.Cid) (dray.Block, error) {
+	return s.get(ctx, c, exchange.Normal)
+}
+
+// get is Get at a class; if that is Normal, the session's.
+func (s *Session) get(ctx context.Context, c cid.Cid, class exchange.Class) (dray.Block, error) {
 	if err := dray.CheckCID(c); err != nil {
 		return dray.Block{}, err
 	}
@@ -88,7 +95,7 @@ func (s *Session) Get(ctx context.Context, c cid.Cid) (dray.Block, error) {
 		}
 		w := &waiter{result: make(chan getResult, 1)}
 		key := waitKey{s.id, c}
-		opt := exchange.WantOptions{}
+		opt := exchange.WantOptions{Class: class}
 		if t, ok := ctx.Deadline(); ok {
 			opt.Deadline = max(n.now()+time.Until(t), 1)
 		}

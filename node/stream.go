@@ -32,6 +32,16 @@ type StreamConfig struct {
 	// Names, if not empty, are the tensors in the order in which they are used, in place of the selection's patterns and
 	// order. Each must exist, and once.
 	Names []string
+	// Uses say how urgent tensors are, or what is computed from them, by name. Those that are not named have the zero Use.
+	Uses map[string]Use
+	// Graph, if set, says which tensors others, and results, are computed from. What something needs comes before it, and is
+	// at least as urgent. Its nodes need not be tensors of the model. A cycle is a [*tensor.CycleError].
+	Graph *tensor.Graph
+	// Policy chooses, whenever the window has room, which tensor is next, among those of the highest class whose needs have
+	// been chosen. If empty, that is the one with the earliest deadline, then the order of the graph, then that of use.
+	Policy tensor.Policy
+	// Schedule tunes the policy.
+	Schedule tensor.SchedulerConfig
 	// Window bounds the leaves that are wanted, or here and not consumed, in bytes. If a mark is zero, its default is that
 	// of [tensor.Marks].
 	Window tensor.Marks
@@ -78,6 +88,7 @@ type stream struct {
 	got   chan delivery // room for every want that may be out
 
 	plan  *placement
+	queue *queue
 	valve *tensor.Valve
 	line  []step // the window, from its front on
 	head  int
@@ -177,6 +188,9 @@ func (s *stream) prepare(ctx context.Context) error {
 	if s.plan, err = c.planStream(m, &s.cfg); err != nil {
 		return err
 	}
+	if s.queue, err = newQueue(s.plan, &s.cfg); err != nil {
+		return &dray.Error{Op: "stream", CID: s.cfg.Root, Err: cause(err)}
+	}
 	s.progress.Root, s.progress.Total, s.progress.Walked = s.cfg.Root, s.plan.bytes, true
 	s.held = make(map[cid.Cid]*heldLeaf)
 	s.plan.man.Index()
@@ -247,7 +261,11 @@ func named(list []chosen, names []string) ([]int, error) {
 // steps yields the steps in the order of use.
 func (s *stream) steps() iter.Seq[step] {
 	return func(yield func(step) bool) {
-		for _, i := range s.plan.order {
+		for {
+			i, ok := s.queue.next(time.Since(s.start))
+			if !ok {
+				return
+			}
 			x := &s.plan.placed[i]
 			if x.runs.Bytes() == 0 {
 				if !yield(step{placed: i}) {
@@ -294,7 +312,7 @@ func (s *stream) fill(next func() (step, bool)) error {
 			s.held[x.leaf] = h
 			h.taken = s.valve.Take(h.size) // the last one before it closes may be too much for it
 			if _, err := s.n.store.Stat(s.n.ctx, x.leaf); err != nil {
-				if err := s.want(x.leaf, h); err != nil {
+				if err := s.want(&x, h); err != nil {
 					return err
 				}
 			}
@@ -304,16 +322,25 @@ func (s *stream) fill(next func() (step, bool)) error {
 	return nil
 }
 
-func (s *stream) want(leaf cid.Cid, h *heldLeaf) error {
+func (s *stream) want(x *step, h *heldLeaf) error {
+	leaf := x.leaf
 	if s.n.net == nil {
 		return &dray.Error{Op: "get", CID: leaf, Err: fmt.Errorf("%w: not in the store, and the node is offline", dray.ErrNotFound)}
 	}
 	h.wanted = true
 	s.out++
 	s.asked++
-	order := s.asked
+	u := s.queue.urgencies[x.placed]
+	opt := exchange.WantOptions{Class: u.class, Order: s.asked, Size: h.size}
+	if opt.Class == exchange.Normal {
+		opt.Class = s.cfg.Class
+	}
+	left := u.deadline - time.Since(s.start)
 	s.n.do(func() {
-		s.n.engine.Want(s.n.now(), s.id, leaf, exchange.WantOptions{Order: order, Size: h.size})
+		if u.deadline != noDeadline {
+			opt.Deadline = max(s.n.now()+left, 1)
+		}
+		s.n.engine.Want(s.n.now(), s.id, leaf, opt)
 	})
 	return nil
 }
@@ -333,7 +360,7 @@ func (s *stream) content(ctx context.Context, x *step) ([]byte, error) {
 		if !h.wanted {
 			b, err := s.n.store.Get(ctx, x.leaf)
 			if err != nil && isMissing(err) {
-				err = s.want(x.leaf, h)
+				err = s.want(x, h)
 			} else if err == nil {
 				err = s.arrived(h, b)
 			}

@@ -94,6 +94,19 @@ func (g *Graph) Expr(name string) (Expr, bool) {
 	return g.nodes[i].expr, true
 }
 
+// Needs returns what a node depends on, in the order in which that was added; nothing for what is no node.
+func (g *Graph) Needs(name string) []string {
+	i, ok := g.index[name]
+	if !ok {
+		return nil
+	}
+	names := make([]string, len(g.nodes[i].needs))
+	for k, n := range g.nodes[i].needs {
+		names[k] = g.nodes[n].name
+	}
+	return names
+}
+
 // Order returns the nodes so that each comes after all that it needs: the order in which they can be computed, and in
 // which their parts are to be fetched. It takes time in proportion to nodes and needs. It returns a [*CycleError]
 // when there is no such order.

@@ -3,15 +3,14 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,12 +24,14 @@ import (
 
 var cmdDemo = &cobra.Command{
 	Use:   "demo",
-	Short: "show a transfer between three processes on this machine",
-	Long: `Demo starts three dray processes on loopback, with homes of their own in a temporary directory. One shares a generated
-file; the other two get it, from the first and from each other. Then it compares what arrived with what was shared, prints
-rates and where the bytes came from, and removes everything.
+	Short: "show transfers between four processes on this machine",
+	Long: `Demo starts four dray processes on loopback, with homes of their own in a temporary directory. A shares a generated model of
+four layers. B and C get it at the same time, in the order in which its tensors are used, from A and from each other; then D
+gets one layer alone. Everything that arrives is compared with what was shared. Demo prints when the first layer was complete,
+rates, and where the bytes came from, and removes everything.
 
-With --json it prints {"cid":…,"bytes":…,"shared_sent":…,"gets":[…]}, where each get is as in dray get --json.`,
+With --json it prints {"cid":…,"bytes":…,"shared_sent":…,"gets":[…],"layer":{…}}. Each get is as in dray get --json, with
+"process" and "first_layer_seconds" besides; the layer is as well, with "wire_bytes", which is what it took to get its "bytes".`,
 	Example: "  dray demo\n  dray demo --mib 1024",
 	Args:    arguments(0, 0, ""),
 }
@@ -38,13 +39,12 @@ With --json it prints {"cid":…,"bytes":…,"shared_sent":…,"gets":[…]}, wh
 func newDemo(e *env) *cobra.Command {
 	mib := int64(256)
 	c := bind(e, cmdDemo, func(ctx context.Context, e *env, _ []string) error { return runDemo(ctx, e, mib) })
-	c.Flags().Int64Var(&mib, "mib", mib, "size of the file in MiB")
+	c.Flags().Int64Var(&mib, "mib", mib, "size of the model in MiB")
 	planeFlag(e, c)
 	return c
 }
 
 const (
-	demoSeed  = "dray demo"
 	demoReady = 20 * time.Second // for a process to start
 	demoStop  = 12 * time.Second // for it to end before it is killed
 )
@@ -53,9 +53,28 @@ const (
 type demoResult struct {
 	CID   string `json:"cid"`
 	Bytes int64  `json:"bytes"`
-	// SharedSent is how much the process that had the file at first sent in all.
-	SharedSent int64       `json:"shared_sent"`
-	Gets       []getResult `json:"gets"`
+	// SharedSent is how much the process that had the model at first sent to those that got all of it.
+	SharedSent int64     `json:"shared_sent"`
+	Gets       []demoGet `json:"gets"`
+	Layer      demoLayer `json:"layer"`
+}
+
+// demoGet is what one process got.
+type demoGet struct {
+	Process string `json:"process"`
+	// FirstLayer is how long it took until the embedding and the first layer were there.
+	FirstLayer float64 `json:"first_layer_seconds"`
+	getResult
+	path string
+}
+
+// demoLayer is one layer that was got alone.
+type demoLayer struct {
+	Process string `json:"process"`
+	getResult
+	Tensors int   `json:"tensors"`
+	Wire    int64 `json:"wire_bytes"`
+	path    string
 }
 
 func runDemo(ctx context.Context, e *env, mib int64) (err error) {
@@ -74,7 +93,7 @@ func runDemo(ctx context.Context, e *env, mib int64) (err error) {
 	return d.run(ctx, mib<<20)
 }
 
-// demo is three processes and what they have.
+// demo is some processes and what they have.
 type demo struct {
 	env     *env
 	dir     string
@@ -93,13 +112,14 @@ type party struct {
 
 func (d *demo) run(ctx context.Context, bytes int64) error {
 	e := d.env
-	e.tell("making a file of %s", size(bytes))
-	file := filepath.Join(d.dir, "demo.bin")
-	if err := makeFile(ctx, file, bytes); err != nil {
+	m := newDemoModel(bytes)
+	e.tell("A, B, C and D are dray processes on this machine. A shares a model: %s, %d layers, %d tensors.",
+		size(m.size()), demoLayers, len(m.entries))
+	file := filepath.Join(d.dir, "model.safetensors")
+	if err := m.write(ctx, file); err != nil {
 		return err
 	}
-	e.tell("starting three dray processes: A shares the file; B and C get it from A and from each other")
-	for _, name := range []string{"A", "B", "C"} {
+	for _, name := range []string{"A", "B", "C", "D"} {
 		if err := d.start(ctx, name); err != nil {
 			return err
 		}
@@ -109,18 +129,10 @@ func (d *demo) run(ctx context.Context, bytes int64) error {
 	if err != nil {
 		return err
 	}
-	outcomes, err := d.getters(ctx, added.CID)
-	if err != nil {
+	e.tell("B and C get it at once, from A and from each other. Then D gets one layer.")
+	result := demoResult{CID: added.CID, Bytes: m.size()}
+	if result.Gets, err = d.getters(ctx, added.CID, d.parties[1:3]); err != nil {
 		return err
-	}
-	for i, o := range outcomes {
-		if err := d.check(ctx, d.parties[i+1], file, o.Path, added.CID); err != nil {
-			return err
-		}
-	}
-	result := demoResult{CID: added.CID, Bytes: bytes}
-	for _, o := range outcomes {
-		result.Gets = append(result.Gets, o.getResult)
 	}
 	peers, err := taskPeers.do(ctx, a.remote, nothing{}, pipes[nothing]{})
 	if err != nil {
@@ -128,6 +140,17 @@ func (d *demo) run(ctx context.Context, bytes int64) error {
 	}
 	for _, p := range peers {
 		result.SharedSent += p.Sent
+	}
+	if result.Layer, err = d.layer(ctx, added.CID, d.parties[3]); err != nil {
+		return err
+	}
+	for i, g := range result.Gets {
+		if err := d.check(ctx, d.parties[i+1], file, g.path, added.CID); err != nil {
+			return err
+		}
+	}
+	if err := sameTensors(file, result.Layer.path); err != nil {
+		return err
 	}
 	if e.json {
 		return e.emit(result)
@@ -182,31 +205,71 @@ func (d *demo) start(ctx context.Context, name string) error {
 	return err
 }
 
-// getters has B and C get the root at the same time.
-func (d *demo) getters(ctx context.Context, root string) ([]getOutcome, error) {
-	a, getters := d.parties[0], d.parties[1:]
+// getters has processes get the root at the same time.
+func (d *demo) getters(ctx context.Context, root string, getters []*party) ([]demoGet, error) {
 	show := newDisplay(d.env)
-	outcomes, errs := make([]getOutcome, len(getters)), make([]error, len(getters))
+	gets, errs := make([]demoGet, len(getters)), make([]error, len(getters))
 	var wg sync.WaitGroup
 	for i, p := range getters {
-		other := getters[1-i]
-		q := getRequest{Output: filepath.Join(d.dir, p.name+".bin")}
-		q.Root = root
-		q.Peers = append(append(q.Peers, a.id.Addrs...), other.id.Addrs...)
+		q := getRequest{Output: filepath.Join(d.dir, p.name+".safetensors"), Layers: true}
+		q.Root, q.Peers = root, d.addrs(p, len(getters)+1)
 		b := show.bar(p.name)
 		wg.Go(func() {
 			defer b.close()
-			outcomes[i], errs[i] = taskGet.do(ctx, p.remote, q, pipes[getNote]{note: func(n getNote) {
-				for k := range n.Sources {
-					n.Sources[k].Peer = d.nameOf(n.Sources[k].Peer)
+			g := &gets[i]
+			g.Process = p.name
+			o, err := taskGet.do(ctx, p.remote, q, pipes[getNote]{note: func(n getNote) {
+				if n.Tensor != nil && inFirstLayer(n.Tensor.Name) {
+					g.FirstLayer = max(g.FirstLayer, n.Tensor.Seconds)
 				}
-				b.set(n.meter())
+				if n.Event == "progress" {
+					d.rename(n.Sources)
+					b.set(n.meter())
+				}
 			}})
+			g.getResult, g.path, errs[i] = o.getResult, o.Path, err
+			d.rename(g.Sources)
 		})
 	}
 	wg.Wait()
 	show.close()
-	return outcomes, errors.Join(errs...)
+	return gets, errors.Join(errs...)
+}
+
+// layer has a process get one layer.
+func (d *demo) layer(ctx context.Context, root string, p *party) (demoLayer, error) {
+	q := getRequest{Output: filepath.Join(d.dir, p.name+".safetensors"), InOrder: true}
+	q.Root, q.Peers = root, d.addrs(p, len(d.parties))
+	q.Part = &partRequest{Tensors: []string{demoPattern}}
+	l := demoLayer{Process: p.name}
+	o, err := taskGet.do(ctx, p.remote, q, pipes[getNote]{note: func(n getNote) {
+		if n.Tensor != nil {
+			l.Tensors = n.Tensor.Ready
+		}
+	}})
+	l.getResult, l.path = o.getResult, o.Path
+	for _, s := range l.Sources {
+		l.Wire += s.Bytes
+	}
+	d.rename(l.Sources)
+	return l, err
+}
+
+// addrs returns the addresses of the first n processes but one.
+func (d *demo) addrs(but *party, n int) (addrs []string) {
+	for _, p := range d.parties[:n] {
+		if p != but {
+			addrs = append(addrs, p.id.Addrs...)
+		}
+	}
+	return addrs
+}
+
+// rename puts the names of the processes in place of their ids.
+func (d *demo) rename(sources []source) {
+	for i := range sources {
+		sources[i].Peer = d.nameOf(sources[i].Peer)
+	}
 }
 
 // nameOf returns the name of the process with a peer id.
@@ -221,30 +284,48 @@ func (d *demo) nameOf(peer string) string {
 
 func (d *demo) print(r demoResult) error {
 	e := d.env
-	e.printf("\nboth copies are identical to the original and hash to\n%s\n", r.CID)
+	e.printf("")
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "process\tgot\tin\trate\tfrom A\tfrom the other\ttwice\tover")
-	for i, g := range r.Gets {
+	fmt.Fprintln(w, "\tfirst layer\tall\trate\tfrom A\tfrom the other\ttwice")
+	for _, g := range r.Gets {
 		var fromA, fromOther int64
-		var over []string
 		for _, s := range g.Sources {
-			over = append(over, s.DataPlane)
-			if d.nameOf(s.Peer) == "A" {
+			if s.Peer == "A" {
 				fromA += s.Bytes
 			} else {
 				fromOther += s.Bytes
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.2f s\t%s/s\t%s\t%s\t%s\t%s\n", d.parties[i+1].name, size(g.Bytes), g.Seconds,
-			size(int64(float64(g.Bytes)/g.Seconds)), size(fromA), size(fromOther), size(g.DuplicateBytes),
-			strings.Join(over, ", "))
+		fmt.Fprintf(w, "%s\t%.2f s\t%.2f s\t%s/s\t%s\t%s\t%s\n", g.Process, g.FirstLayer, g.Seconds,
+			size(int64(float64(g.Bytes)/g.Seconds)), size(fromA), size(fromOther), size(g.DuplicateBytes))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	e.printf("\nA sent %s in all: %.2f times the file, for two copies of it",
-		size(r.SharedSent), float64(r.SharedSent)/float64(r.Bytes))
+	l := r.Layer
+	e.printf("\n%s got '%s' alone in %.2f s: %s, for which %s came over the wire.", l.Process, demoPattern, l.Seconds,
+		size(l.Bytes), size(l.Wire))
+	e.printf("A sent %.2f times the model for two copies of it. All of it went over %s.",
+		float64(r.SharedSent)/float64(r.Bytes), r.over())
+	e.printf("What arrived is what A shared, byte by byte, and hashes to\n%s", r.CID)
 	return nil
+}
+
+// over says what the bytes took.
+func (r *demoResult) over() string {
+	var protocols, planes []string
+	list := r.Layer.Sources
+	for _, g := range r.Gets {
+		list = append(slices.Clip(list), g.Sources...)
+	}
+	for _, s := range list {
+		protocols, planes = append(protocols, s.Protocol), append(planes, s.DataPlane)
+	}
+	join := func(list []string) string {
+		slices.Sort(list)
+		return strings.Join(slices.DeleteFunc(slices.Compact(list), func(s string) bool { return s == "" }), ", ")
+	}
+	return fmt.Sprintf("%s (%s)", join(protocols), join(planes))
 }
 
 // close ends the processes and removes everything.
@@ -267,20 +348,6 @@ func (d *demo) close() error {
 	return errors.Join(append(errs, os.RemoveAll(d.dir))...)
 }
 
-// makeFile writes bytes that look random and are the same each time.
-func makeFile(ctx context.Context, path string, bytes int64) error {
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	source := rand.NewChaCha8(sha256.Sum256([]byte(demoSeed)))
-	_, err = io.CopyBuffer(onlyWriter{file}, &interruptible{ctx, io.LimitReader(source, bytes)}, make([]byte, 1<<20))
-	return errors.Join(err, file.Close())
-}
-
-// onlyWriter hides what else a file can do, so that it is written with the buffer that was given.
-type onlyWriter struct{ io.Writer }
-
 // check compares a copy with the original, byte by byte, and hashes it once more from the disk.
 func (d *demo) check(ctx context.Context, p *party, original, got, root string) error {
 	same, err := sameBytes(original, got)
@@ -295,19 +362,6 @@ func (d *demo) check(ctx context.Context, p *party, original, got, root string) 
 		return fmt.Errorf("%w: %s differs from what was shared (%s, not %s)", dray.ErrCorrupt, got, again.CID, root)
 	}
 	return nil
-}
-
-// interruptible reads until a context ends.
-type interruptible struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (i *interruptible) Read(p []byte) (int, error) {
-	if i.ctx.Err() != nil {
-		return 0, context.Cause(i.ctx)
-	}
-	return i.r.Read(p)
 }
 
 // tailBuffer keeps the end of what a process complains about.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -17,6 +18,7 @@ import (
 	"dray/exchange"
 	"dray/node"
 	"dray/store/disk"
+	"dray/tensor"
 	"dray/unixfs"
 )
 
@@ -36,12 +38,17 @@ character of a set, {a,b} either. --tp gets what one tensor-parallel rank needs 
 where it is in the original files, with holes for the rest. What is fetched is what was selected, the headers, and the rest of
 the blocks at the borders. ` + "`dray tensors`" + ` lists the names.
 
-With --json it prints lines of progress and then {"cid":…,"bytes":…,"seconds":…,"known_bytes":…,
+--order layers has the tensors of a model come about in the order in which they are used: the embedding, the layers by number,
+the head. Whoever reads the file while it grows, or follows --json, can begin long before it is complete.
+
+With --json it prints one event a line: {"event":"started",…}, "tensor" for each tensor that is complete and in its place,
+"progress" now and then, and last {"event":"completed","cid":…,"bytes":…,"seconds":…,"known_bytes":…,
 "sources":[{"peer":…,"protocol":…,"data_plane":…,"bytes":…}],"duplicate_bytes":…}, where known is what was here before.`,
 	Example: `  dray get dray1afyrei…
   dray get bafybei… -o model/ --from /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
   dray get bafybei…/weights/part-1.bin --timeout 10m
   dray get bafybei… --tensors 'model.layers.[0-7].*' --tensors 'model.embed_tokens.*' -o first.safetensors
+  dray get TICKET --order layers --json
   dray get TICKET --tp 3/8
   dray get TICKET --tp 0/2 --tp-axis '*.qkv_proj.*=0:4,1,1' --tp-axis '*.gate.*=replicated'
   dray get bafybei…/model.gguf --tensors 'blk.0.*' --sparse`,
@@ -83,6 +90,7 @@ type getRequest struct {
 	AutoName bool          `json:"auto_name,omitempty"`
 	Force    bool          `json:"force,omitempty"`
 	InOrder  bool          `json:"in_order,omitempty"`
+	Layers   bool          `json:"layers,omitempty"`
 	Part     *partRequest  `json:"part,omitempty"`
 	Timeout  time.Duration `json:"timeout,omitempty"`
 }
@@ -98,6 +106,8 @@ type source struct {
 
 // getResult is what was got.
 type getResult struct {
+	// Event is "completed" in what get prints.
+	Event   string  `json:"event,omitempty"`
 	CID     string  `json:"cid"`
 	Bytes   int64   `json:"bytes"`
 	Seconds float64 `json:"seconds"`
@@ -107,7 +117,7 @@ type getResult struct {
 	DuplicateBytes int64    `json:"duplicate_bytes"`
 }
 
-// getNote is how far a get is.
+// getNote is how far a get is: "started" once at first, or "progress", or a Tensor.
 type getNote struct {
 	Event string `json:"event"`
 	CID   string `json:"cid"`
@@ -123,6 +133,29 @@ type getNote struct {
 	// Waiting says of each peer what is expected of it, or why it cannot be reached.
 	Waiting []string `json:"waiting,omitempty"`
 	Stalled bool     `json:"stalled,omitempty"`
+	// Tensor, if set, is what the note is about, and all that is printed of it.
+	Tensor *tensorNote `json:"tensor,omitempty"`
+}
+
+// startedNote is all that is printed of the first note.
+type startedNote struct {
+	Event string `json:"event"`
+	CID   string `json:"cid"`
+}
+
+// tensorNote is a tensor that is complete and in its place.
+type tensorNote struct {
+	Event string  `json:"event"`
+	File  string  `json:"file,omitempty"` // under the root
+	Name  string  `json:"name"`
+	DType string  `json:"dtype"`
+	Shape []int64 `json:"shape"`
+	Bytes int64   `json:"bytes"`
+	// Seconds is the time from the start until then.
+	Seconds float64 `json:"seconds"`
+	// Ready of All tensors are so far.
+	Ready int `json:"ready"`
+	All   int `json:"all"`
 }
 
 var taskGet = task[getRequest, getNote, getOutcome]{name: "get", network: true, run: getTarget}
@@ -158,13 +191,14 @@ func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
 	}
 	q := getRequest{
 		targetRequest: t.request(), Output: output, Force: o.force, Timeout: o.timeout, AutoName: auto, Part: part,
-		InOrder: o.order == "inorder" || part != nil && o.order != "rarest",
+		InOrder: o.order == "inorder" || part != nil && o.order != "rarest", Layers: o.order == orderLayers,
 	}
 	result, err := getShown(ctx, e, q)
 	if err != nil {
 		return err
 	}
 	if e.json {
+		result.Event = "completed"
 		return e.emit(result.getResult)
 	}
 	result.print(e)
@@ -199,12 +233,19 @@ func getShown(ctx context.Context, e *env, q getRequest) (getOutcome, error) {
 		last   getNote
 	)
 	result, err := taskGet.with(ctx, e, q, pipes[getNote]{note: func(n getNote) {
-		last = n
-		if e.json {
+		switch {
+		case e.json && n.Tensor != nil:
+			failed = errors.Join(failed, e.emit(n.Tensor))
+		case e.json && n.Event == "started":
+			failed = errors.Join(failed, e.emit(startedNote{n.Event, n.CID}))
+		case e.json:
 			failed = errors.Join(failed, e.emit(n))
-			return
+		case n.Event == "progress":
+			b.set(n.meter())
 		}
-		b.set(n.meter())
+		if n.Event == "progress" {
+			last = n
+		}
 	}})
 	var hint resumable
 	if wasInterrupted(ctx) && last.Done > 0 && !errors.As(err, &hint) { // a daemon did it, and was told to stop
@@ -279,6 +320,7 @@ func getTarget(ctx context.Context, h *house, q getRequest, p pipes[getNote]) (g
 		return getOutcome{}, err
 	}
 	g := &getting{h: h, q: q, t: t, note: p.note, start: time.Now(), lastMove: time.Now()}
+	g.note(getNote{Event: "started", CID: t.root.String()})
 	if len(t.names) > 0 {
 		if t.root, err = h.lookup(ctx, t); err != nil {
 			return getOutcome{}, err
@@ -325,11 +367,17 @@ func (g *getting) run(ctx context.Context) (getOutcome, error) {
 		return getOutcome{}, err
 	}
 	defer closeNode()
-	cfg := node.FetchConfig{Root: g.t.root, Path: g.q.Output, Peers: g.t.peers, Order: exchange.Rarest, Progress: g.show}
+	cfg := node.FetchConfig{Root: g.t.root, Path: g.q.Output, Peers: g.t.peers, Order: exchange.Rarest, Watch: node.NewWatch()}
 	if g.q.InOrder {
 		cfg.Order = exchange.InOrder
 	}
-	g.progress, err = n.Fetch(ctx, cfg)
+	if g.q.Layers {
+		cfg.Use = tensor.ByLayers
+		if len(g.t.peers) < 2 {
+			cfg.Order = exchange.InOrder // there is nobody to share the work with
+		}
+	}
+	err = g.follow(cfg.Watch, func() (node.Progress, error) { return n.Fetch(ctx, cfg) })
 	if isNoFile(err, g.t.root) {
 		return g.whole(ctx, n)
 	}
@@ -343,6 +391,26 @@ func (g *getting) run(ctx context.Context) (getOutcome, error) {
 		return getOutcome{}, err
 	}
 	return g.outcome(&g.progress), nil
+}
+
+// follow runs a fetch, and makes notes of what happens. Whoever reads them slowly does not delay the fetch.
+func (g *getting) follow(w *node.Watch, fetch func() (node.Progress, error)) (err error) {
+	var wg sync.WaitGroup
+	before := time.Since(g.start)
+	wg.Go(func() { g.progress, err = fetch() })
+	for e := range w.Events(context.Background()) { // which end with the fetch
+		switch e := e.(type) {
+		case node.Progress:
+			g.show(e)
+		case node.TensorReady:
+			g.note(getNote{Event: "tensor", Tensor: &tensorNote{
+				Event: "tensor", File: e.File, Name: e.Name, DType: e.DType.Name, Shape: e.Shape, Bytes: e.Bytes,
+				Seconds: (before + e.After).Seconds(), Ready: e.Ready, All: e.All,
+			}})
+		}
+	}
+	wg.Wait()
+	return err
 }
 
 // isNoFile reports whether a get failed because the root is neither file nor directory.

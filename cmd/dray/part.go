@@ -60,8 +60,6 @@ func (o *partOptions) request(order string) (*partRequest, error) {
 			return nil, usagef("--tp-axis, --tp-arch and --tp-kv-heads say how --tp splits; give it as well, as in --tp 0/8")
 		case o.sparse:
 			return nil, usagef("--sparse leaves out what is not selected; select with --tensors or --tp")
-		case order == orderLayers:
-			return nil, usagef("--order layers needs tensors to order; select with --tensors, such as --tensors '*'")
 		}
 		return nil, nil
 	}
@@ -144,12 +142,12 @@ func (g *getting) part(ctx context.Context, q *partRequest) (getOutcome, error) 
 	}
 	cfg := node.PartConfig{
 		TensorsConfig: node.TensorsConfig{Root: g.t.root, Peers: g.t.peers},
-		Selection:     selection, Path: g.q.Output, Replace: g.q.Force, Progress: g.show,
+		Selection:     selection, Path: g.q.Output, Replace: g.q.Force, Watch: node.NewWatch(),
 	}
 	if !g.q.InOrder {
 		cfg.Choice = exchange.Rarest
 	}
-	g.progress, err = n.FetchPart(ctx, cfg)
+	err = g.follow(cfg.Watch, func() (node.Progress, error) { return n.FetchPart(ctx, cfg) })
 	var none *tensor.NoMatchError
 	var taken *fs.PathError
 	switch {
