@@ -35,8 +35,11 @@ const (
 type uses struct {
 	f       *fetch
 	layered bool // the order of use is followed
-	headers []*useHeader
-	looked  bool // every header was read or given up
+	began   bool
+	unread  int                  // headers that were neither read nor given up
+	due     []*useHeader         // of which those that can be read on
+	awaited map[int][]*useHeader // those that need a leaf
+	looked  bool                 // nothing is unread
 	placed  leafBits
 	begun   leafBits // leaves that were looked for
 	urgent  []int    // leaves to be looked for first: they hold headers
@@ -58,8 +61,7 @@ type found struct {
 // useHeader is a tensor file.
 type useHeader struct {
 	entry int
-	needs map[int]struct{} // leaves that are not here
-	read  bool             // or given up
+	needs int // leaves that are not here
 }
 
 // leafBits is a set of leaves that grows with its largest member.
@@ -121,24 +123,23 @@ func (u *uses) look(ctx context.Context) error {
 		return nil
 	}
 	entries := u.f.walk.Entries()
-	if u.headers == nil {
-		u.headers = []*useHeader{}
+	if !u.began {
+		u.began, u.awaited = true, make(map[int][]*useHeader)
 		for i := range entries {
 			if e := &entries[i]; e.Kind == unixfs.File && (e.Path == "" || tensor.FormatOf(e.Path) != "") {
-				u.headers = append(u.headers, &useHeader{entry: i})
+				u.due = append(u.due, &useHeader{entry: i})
 			}
 		}
+		u.unread = len(u.due)
 	}
-	waiting := false
-	for _, h := range u.headers {
-		if !h.read && len(h.needs) == 0 {
-			if err := u.readHeader(ctx, h); err != nil || u.f.uses != u {
-				return err
-			}
+	for len(u.due) > 0 {
+		h := u.due[0]
+		u.due = u.due[1:]
+		if err := u.readHeader(ctx, h); err != nil || u.f.uses != u {
+			return err
 		}
-		waiting = waiting || !h.read
 	}
-	if !waiting {
+	if u.unread == 0 {
 		u.plan(entries)
 	}
 	return nil
@@ -155,9 +156,9 @@ func (u *uses) readHeader(ctx context.Context, h *useHeader) error {
 	var short *shortLeaf
 	switch {
 	case errors.As(err, &absent):
-		h.needs = make(map[int]struct{})
+		h.needs = len(absent.leaves)
 		for _, i := range absent.leaves {
-			h.needs[i] = struct{}{}
+			u.awaited[i] = append(u.awaited[i], h)
 		}
 		u.urgent = append(u.urgent, absent.leaves...)
 		return nil
@@ -166,7 +167,7 @@ func (u *uses) readHeader(ctx context.Context, h *useHeader) error {
 	case ctx.Err() != nil:
 		return &dray.Error{Op: "get", CID: u.f.cfg.Root, Err: ctxError(ctx)}
 	}
-	h.read = true
+	u.unread--
 	if err != nil {
 		return nil // no tensor file, or a malformed one: it is fetched like any other
 	}
@@ -252,17 +253,7 @@ func (u *uses) window() int64 {
 }
 
 // lookAgain reports whether a header can be read that could not.
-func (u *uses) lookAgain() bool {
-	if u == nil || u.looked || !u.f.walk.Done() {
-		return false
-	}
-	for _, h := range u.headers {
-		if !h.read && len(h.needs) > 0 {
-			return false
-		}
-	}
-	return true
-}
+func (u *uses) lookAgain() bool { return u != nil && len(u.due) > 0 }
 
 // inPlace notes a leaf.
 func (u *uses) inPlace(i int) {
@@ -270,11 +261,12 @@ func (u *uses) inPlace(i int) {
 		return
 	}
 	u.placed.add(i)
-	for _, h := range u.headers {
-		if !h.read {
-			delete(h.needs, i)
+	for _, h := range u.awaited[i] {
+		if h.needs--; h.needs == 0 {
+			u.due = append(u.due, h)
 		}
 	}
+	delete(u.awaited, i)
 	u.count(i)
 }
 

@@ -167,3 +167,29 @@ func TestSlowWatch(t *testing.T) {
 		t.Errorf("completed with %v, not %v", last.Err, err)
 	}
 }
+
+// TestShardsInOrder: the layers of a model in several files come in their order, and all tensors are heard of.
+func TestShardsInOrder(t *testing.T) {
+	mem := transport.NewMemory(transport.MemoryConfig{})
+	seed, n := testNode(t, mem.NewHost()), testNode(t, mem.NewHost())
+	dir, shards := sharded(t)
+	added, err := seed.Add(t.Context(), dir, AddConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := 0
+	for _, s := range shards {
+		all += len(s.file.Tensors)
+	}
+	out := filepath.Join(t.TempDir(), "copy")
+	for range 2 { // once from the peer, once from what is there
+		cfg := FetchConfig{Root: added.Root, Path: out, Peers: peerAt(seed), Use: tensor.ByLayers, Watch: NewWatch()}
+		if _, err := n.Fetch(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		if ready, last := watched(t, cfg.Watch); len(ready) != all || last.Err != nil {
+			t.Errorf("%d tensors of %d, %v", len(ready), all, last.Err)
+		}
+		out += " again"
+	}
+}
