@@ -177,9 +177,12 @@ func (h *memoryHost) connect(other *memoryHost) (Conn, error) {
 	if f, _ := links[0].state(); f == linkCut {
 		return nil, errors.New("connection reset")
 	}
-	a := &memoryEnd{host: h, out: links[0], done: make(chan struct{}), streams: make(map[*memoryStream]struct{})}
+	a := &memoryEnd{
+		host: h, out: links[0], done: make(chan struct{}), admitted: make(chan struct{}),
+		streams: make(map[*memoryStream]struct{}),
+	}
 	b := &memoryEnd{
-		host: other, out: links[1], inbound: true, done: make(chan struct{}),
+		host: other, out: links[1], inbound: true, done: make(chan struct{}), admitted: make(chan struct{}),
 		streams: make(map[*memoryStream]struct{}),
 	}
 	a.other, b.other = b, a
@@ -212,6 +215,7 @@ func (h *memoryHost) admit(e *memoryEnd) bool {
 	p.ends = append(p.ends, e)
 	ups := h.ups
 	h.mu.Unlock()
+	close(e.admitted)
 	if first {
 		for _, up := range ups {
 			up(p)
@@ -376,6 +380,8 @@ type memoryEnd struct {
 	inbound bool
 	once    sync.Once
 	done    chan struct{} // closed by abort
+	// admitted is closed once peer is set: the other side may have opened a stream before.
+	admitted chan struct{}
 
 	mu      sync.Mutex
 	streams map[*memoryStream]struct{}
@@ -401,8 +407,13 @@ func (e *memoryEnd) open(protocols []Protocol) (Stream, error) {
 	}
 	arrival := e.out.send(headerBytes, time.Now())
 	ok := far.host.spawn(func() {
-		if e.out.until(arrival, far.done, nil) {
+		if !e.out.until(arrival, far.done, nil) {
+			return
+		}
+		select {
+		case <-far.admitted:
 			accept(far.peer, t)
+		case <-far.done:
 		}
 	})
 	if !ok {
