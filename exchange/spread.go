@@ -1,5 +1,7 @@
 package exchange
 
+import "time"
+
 // This file makes many hosts that fetch one root share the work. Whoever holds everything is the bottleneck: while it sends
 // anything twice, something has not been sent once. So sessions that fetch the rarest first
 //
@@ -62,8 +64,12 @@ func (e *Engine) giveBack(w *want) bool {
 	return true
 }
 
-// spareWindows is how many windows' worth a peer is asked for before a leaf that it has comes from a holder of everything.
-const spareWindows = 4
+// spareWait is how much of its time, and spareBytes how much at least, a peer is asked for before a leaf that it has comes
+// from a holder of everything.
+const (
+	spareWait  = 500 * time.Millisecond
+	spareBytes = 4 << 20
+)
 
 // spares returns a peer to be asked in place of a holder of everything, when others have all that it would be asked for:
 // however fast the holder is, it is spared while the others are not asked for much more than they deliver at once. It
@@ -76,7 +82,7 @@ func (s *session) spares() *sessionPeer {
 	for _, sp := range s.peers {
 		p := sp.p
 		if sp.use != useFeed || sp.dry || !p.usable() || p.health.state == HealthSlow || p.entries >= maxEntries-entryReserve ||
-			p.blocks >= p.health.limit() || p.inflight >= spareWindows*p.flow.window {
+			p.blocks >= p.health.limit() || p.inflight >= spareBytes && p.flow.expect(p.inflight) >= spareWait {
 			continue
 		}
 		if best == nil || p.key < best.p.key {
