@@ -18,14 +18,14 @@ import (
 //  6. What was refused or lost is tried again after a while (forgive).
 
 const (
-	fillQuantum   = 8                     // wants given to one session before it is another's turn
-	takeOverGain  = 2                     // a takeover must halve the wait
-	takeOverSlack = 50 * time.Millisecond // and be worth this much
-	takeOverLook  = 32                    // peers looked at
-	takeOverTurn  = 16                    // at most so many in one turn of the loop
-	lateAfter     = 5 * time.Second       // beyond what the peer's queue explains
-	askAgain      = 64                    // candidates looked at when one peer gets room
-	tellPatience  = time.Second           // before a peer who speaks TensorSwap is asked about leaves one by one
+	fillQuantum   = 8                      // wants given to one session before it is another's turn
+	takeOverGain  = 2                      // a takeover must halve the wait
+	takeOverSlack = 200 * time.Millisecond // and be worth this much
+	takeOverLook  = 32                     // peers looked at
+	takeOverTurn  = 16                     // at most so many in one turn of the loop
+	lateAfter     = 5 * time.Second        // beyond what the peer's queue explains
+	askAgain      = 64                     // candidates looked at when one peer gets room
+	tellPatience  = time.Second            // before a peer who speaks TensorSwap is asked about leaves one by one
 )
 
 // assign hands out wants in every session where something changed.
@@ -100,7 +100,7 @@ func (e *Engine) fillDemand(s *session, n int) int {
 			e.roomChanged(sp.p)
 			continue
 		}
-		if sp.use == useHolder && !sp.p.room() && int(s.man.avail[i]) > s.holders {
+		if sp.use == useHolder && !sp.p.room() && (int(s.man.avail[i]) > s.holders || sp.p.prompt()) {
 			sp.full = true
 			e.roomChanged(sp.p)
 			continue

@@ -538,6 +538,10 @@ func (e *Engine) applyHave(f *feed, h *wire.Have) {
 
 // refeed makes what a peer told of a root what a session thinks of it.
 func (e *Engine) refeed(sp *sessionPeer, f *feed) {
+	if sp.mute = sp.use == useHolder && sp.p != sp.s.walk.from && sp.mayTell(e.now); sp.mute {
+		e.timers.setEarlier(&sp.s.timer, f.since+tellPatience)
+		e.roomChanged(sp.p)
+	}
 	if !f.known {
 		return
 	}
@@ -594,7 +598,7 @@ func (e *Engine) relieve(w *want, sp *sessionPeer) {
 		return
 	case a.sp.moves(sp):
 		// Not what is on its way already: it would come twice.
-		if a.p.flow.rate > 0 && a.p.finish(e.now) < sp.p.flow.expect(0)+takeOverSlack {
+		if a.p.flow.rate > 0 && a.onItsWay() {
 			return
 		}
 		if !sp.p.room() {

@@ -213,6 +213,11 @@ func (e *Engine) SetManifest(now time.Duration, id SessionID, m *dray.Manifest) 
 		}
 	}
 	e.useManifest(mf)
+	for _, sp := range s.peers {
+		if f := sp.p.feeds[m.Root()]; f != nil && f.m == mf && !f.known {
+			e.refeed(sp, f)
+		}
+	}
 	return true
 }
 

@@ -146,6 +146,7 @@ type sessionPeer struct {
 	hinted bool
 	gone   bool
 	heap   int  // index in s.avail or s.parts, or -1
+	mute   bool // it is expected to have everything, and to say so soon
 	dry    bool // by what it told, it has nothing that is demanded
 	full   bool // it was asked for all that nobody else has
 	misses int  // DONT_HAVEs in a row
@@ -528,6 +529,12 @@ func (e *Engine) sessionDue(s *session) {
 		e.timers.setEarlier(&s.timer, s.cfg.Deadline)
 	}
 	e.walkDue(s)
+	for _, sp := range s.peers {
+		if sp.mute && !sp.mayTell(e.now) {
+			sp.mute = false
+			e.roomChanged(sp.p)
+		}
+	}
 	if s.wants == 0 && s.demanded == 0 {
 		s.findAfter = findFirst
 		return

@@ -14,6 +14,29 @@ import "time"
 // spareAsks is how many leaves a holder of everything may be asked for beyond its window, so that it can choose.
 const spareAsks = 16
 
+// spareQueue is how long the window of a holder must last for it to be asked for more: one that sends at once what it is
+// asked for has nothing to choose from.
+const spareQueue = 100 * time.Millisecond
+
+// sentAhead is how many bytes a peer is taken to have sent already of those that it was asked for, beyond a tenth of a
+// second's: they are in the buffers of both kernels. To ask somebody else for them would bring them twice.
+const sentAhead = 3 << 20
+
+// prompt reports whether the peer soon sends what it was asked for.
+func (p *peer) prompt() bool { return p.flow.rate > 0 && p.flow.expect(p.inflight) <= spareQueue }
+
+// onItsWay reports whether a is among what its peer is likely to have sent already.
+func (a *ask) onItsWay() bool {
+	left := int64(sentAhead) + int64(a.p.flow.rate/10)
+	for o := a.p.flight.head; o != nil && left > 0; o = o.next {
+		if o == a {
+			return true
+		}
+		left -= o.size
+	}
+	return false
+}
+
 // spread reports whether the session and the peer behind sp take part in this.
 func (sp *sessionPeer) spread() bool {
 	return sp.s.cfg.Order == Rarest && sp.s.man != nil && sp.p.caps.Indexes
@@ -28,7 +51,7 @@ func (sp *sessionPeer) roomToSpare() bool {
 
 // listed reports whether sp belongs into its session's heap of peers with room.
 func (sp *sessionPeer) listed() bool {
-	return !sp.gone && sp.ready() && (sp.p.room() || sp.roomToSpare())
+	return !sp.gone && !sp.mute && sp.ready() && (sp.p.room() || sp.roomToSpare())
 }
 
 // moves reports whether a leaf that was asked of the peer behind old should come from another that has just got it,
