@@ -61,6 +61,9 @@ func (s *suite) transfer(ctx context.Context, r row, set *dataset, root string, 
 	if err := errors.Join(warm(s.home(r.server, r)), warm(set.path), s.settle()); err != nil {
 		return m, err
 	}
+	if err := usePages(s.work, min(set.size, 2<<30)); err != nil {
+		return m, err
+	}
 	client := lookupParty(r.client)
 	if client.join == nil {
 		return s.timed(ctx, client, g, srv, nil)

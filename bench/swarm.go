@@ -160,6 +160,9 @@ func (s *suite) swarmAround(
 	if err := errors.Join(warm(home), warm(set.path), s.settle()); err != nil {
 		return m, err
 	}
+	if err := usePages(s.work, min(int64(r.getters)*set.size, 4<<30)); err != nil {
+		return m, err
+	}
 	if m, err = s.race(ctx, all, addr, seed); err != nil {
 		return m, err
 	}

@@ -42,7 +42,7 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 	d := &dagFetch{n: n, cfg: cfg, got: make(chan exchange.Deliver, sweepAhead)}
 	d.sweep = unixfs.NewSweep(sweepMax, cfg.Root)
 	var walk exchange.WalkOptions
-	if _, err := n.store.Stat(ctx, cfg.Root); err != nil {
+	if !n.begun(ctx, cfg.Root) {
 		walk = exchange.WalkOptions{Bytes: sweepBytes, Leaves: true}
 	}
 	n.ask(func() {
@@ -64,6 +64,24 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 		})
 	}()
 	return d.run(ctx)
+}
+
+// begun reports whether the store holds a root and all that it links to: an earlier attempt came so far.
+func (n *Node) begun(ctx context.Context, root cid.Cid) bool {
+	b, err := n.store.Get(ctx, root)
+	if err != nil {
+		return false
+	}
+	links, err := unixfs.Links(b)
+	if err != nil {
+		return true // there is nothing to walk
+	}
+	for _, c := range links {
+		if _, err := n.store.Stat(ctx, c); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // dagFetch is one call of FetchDAG. It belongs to the calling goroutine.
