@@ -16,18 +16,18 @@ const spareAsks = 16
 
 // spareQueue is how long the window of a holder must last for it to be asked for more: one that sends at once what it is
 // asked for has nothing to choose from.
-const spareQueue = 100 * time.Millisecond
+const spareQueue = 40 * time.Millisecond
 
-// sentAhead is how many bytes a peer is taken to have sent already of those that it was asked for, beyond a tenth of a
-// second's: they are in the buffers of both kernels. To ask somebody else for them would bring them twice.
-const sentAhead = 3 << 20
+// sentAhead is how many bytes a peer is taken to have sent already of those that it was asked for, beyond 50 ms of its
+// work: they are in the buffers of both kernels. To ask somebody else for them would bring them twice.
+const sentAhead = 1 << 20
 
 // prompt reports whether the peer soon sends what it was asked for.
 func (p *peer) prompt() bool { return p.flow.rate > 0 && p.flow.expect(p.inflight) <= spareQueue }
 
 // onItsWay reports whether a is among what its peer is likely to have sent already.
 func (a *ask) onItsWay() bool {
-	left := int64(sentAhead) + int64(a.p.flow.rate/10)
+	left := int64(sentAhead) + int64(a.p.flow.rate/20)
 	for o := a.p.flight.head; o != nil && left > 0; o = o.next {
 		if o == a {
 			return true
@@ -90,8 +90,8 @@ func (e *Engine) giveBack(w *want) bool {
 // spareWait is how much of its time, and spareBytes how much at least, a peer is asked for before a leaf that it has comes
 // from a holder of everything.
 const (
-	spareWait  = 500 * time.Millisecond
-	spareBytes = 4 << 20
+	spareWait  = 200 * time.Millisecond
+	spareBytes = 2 << 20
 )
 
 // spares returns a peer to be asked in place of a holder of everything, when others have all that it would be asked for:
