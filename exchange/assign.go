@@ -90,7 +90,7 @@ func (e *Engine) fillDemand(s *session, n int) int {
 		}
 		i, ok := e.pick(s, sp)
 		if ok && sp.use == useHolder && sp.spread() && int(s.man.avail[i]) > s.holders {
-			if o := s.spares(); o != nil {
+			if o := s.spares(sp.p); o != nil {
 				sp = o
 				i, ok = e.pick(s, sp)
 			}

@@ -90,20 +90,23 @@ func (e *Engine) giveBack(w *want) bool {
 // spareWait is how much of its time, and spareBytes how much at least, a peer is asked for before a leaf that it has comes
 // from a holder of everything.
 const (
-	spareWait  = 200 * time.Millisecond
-	spareBytes = 2 << 20
+	spareWait  = 500 * time.Millisecond
+	spareBytes = 4 << 20
 )
 
 // spares returns a peer to be asked in place of a holder of everything, when others have all that it would be asked for:
-// however fast the holder is, it is spared while the others are not asked for much more than they deliver at once. It
+// it is spared while the others, if they are not much slower, are not asked for much more than they deliver at once. It
 // returns nil when they are.
-func (s *session) spares() *sessionPeer {
+func (s *session) spares(holder *peer) *sessionPeer {
 	if len(s.parts) > 0 {
 		return s.parts[0]
 	}
 	var best *sessionPeer
 	for _, sp := range s.peers {
 		p := sp.p
+		if 3*p.flow.rate < holder.flow.rate {
+			continue // its line is slow: it would only take longer
+		}
 		if sp.use != useFeed || sp.dry || !p.usable() || p.health.state == HealthSlow || p.entries >= maxEntries-entryReserve ||
 			p.blocks >= p.health.limit() || p.inflight >= spareBytes && p.flow.expect(p.inflight) >= spareWait {
 			continue
