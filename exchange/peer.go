@@ -317,7 +317,7 @@ func (e *Engine) roomChanged(p *peer) {
 			sp.s.offered = true
 			e.dirtySession(sp.s)
 		}
-		switch in := (room || sp.roomToSpare()) && sp.ready() && !sp.gone && !sp.mute; {
+		switch in := sp.listed(); {
 		case in && sp.heap < 0:
 			sp.room().push(sp)
 			e.dirtySession(sp.s)

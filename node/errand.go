@@ -24,13 +24,13 @@ type errand struct {
 	id      exchange.SessionID
 	got     chan exchange.Deliver // room for every want that may be out
 	calls   *calls
-	sources map[dray.PeerID]*Source
+	tally   *tally
 	brought map[cid.Cid]struct{} // what came from peers
 }
 
 func (n *Node) newErrand(root cid.Cid, peers []transport.Peer, only bool, class exchange.Class) *errand {
 	r := &errand{
-		n: n, root: root, got: make(chan exchange.Deliver, errandAhead), sources: make(map[dray.PeerID]*Source),
+		n: n, root: root, got: make(chan exchange.Deliver, errandAhead), tally: n.newTally(),
 		brought: make(map[cid.Cid]struct{}),
 	}
 	var walk exchange.WalkOptions
@@ -122,7 +122,7 @@ func (r *errand) wait(ctx context.Context, n int, use func(dray.Block) error) er
 					return err
 				}
 			}
-			credit(r.sources, d.Peer, int64(d.Block.Size()))
+			r.tally.credit(d.Peer, int64(d.Block.Size()))
 			r.brought[d.CID] = struct{}{}
 			if err := use(b); err != nil {
 				return err
@@ -140,19 +140,6 @@ func (r *errand) wait(ctx context.Context, n int, use func(dray.Block) error) er
 		}
 	}
 	return nil
-}
-
-// credit notes that a peer gave so many bytes.
-func credit(sources map[dray.PeerID]*Source, peer dray.PeerID, size int64) {
-	if peer == "" {
-		return
-	}
-	s := sources[peer]
-	if s == nil {
-		s = &Source{Peer: peer}
-		sources[peer] = s
-	}
-	s.Bytes += size
 }
 
 // walk brings the whole skeleton.

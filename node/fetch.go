@@ -146,10 +146,7 @@ type fetch struct {
 
 	start    time.Time
 	progress Progress
-	sources  map[dray.PeerID]*Source
-	lastAt   time.Time
-	lastDone int64
-	dups     int64
+	tally    *tally
 
 	calls *calls
 	uses  *uses // nil when the tensors in the files do not matter
@@ -178,9 +175,8 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 		n: n, cfg: cfg, walk: unixfs.NewWalk(cfg.Root, unixfs.WalkConfig{Ahead: aheadBlocks}),
 		got: make(chan delivery, aheadWants+aheadBlocks+16),
 		out: make(map[cid.Cid]*wantedLeaf), bones: make(map[cid.Cid]struct{}), leafs: make(map[cid.Cid]expectedLeaf),
-		start: time.Now(), sources: make(map[dray.PeerID]*Source),
+		start: time.Now(), tally: n.newTally(),
 	}
-	f.lastAt = f.start
 	f.progress.Root = cfg.Root
 	f.tree = newTree(n, cfg.Path)
 	f.uses = newUses(f)
@@ -192,7 +188,6 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 		}
 	} // else an earlier attempt has brought the skeleton, or some of it, and perhaps leaves that must not come again
 	n.ask(func() {
-		f.dups = n.engine.Totals().DuplicateBytes
 		f.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
 			Peers: idsOf(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Order: cfg.Order, Root: cfg.Root, Walk: walk,
 		})
@@ -574,15 +569,7 @@ func (f *fetch) delivered(ctx context.Context, d delivery) error {
 	if d.walked {
 		return nil // advance looks again
 	}
-	if d.peer != "" {
-		s := f.sources[d.peer]
-		if s == nil {
-			s = &Source{Peer: d.peer}
-			f.sources[d.peer] = s
-		}
-		s.Bytes += d.size
-		f.progress.Fetched += d.size
-	}
+	f.tally.credit(d.peer, d.size)
 	if _, bone := f.bones[d.cid]; bone {
 		delete(f.bones, d.cid)
 		b := d.block
@@ -639,33 +626,10 @@ func (f *fetch) finishAll(ctx context.Context) error {
 // report brings the progress up to date and shows it.
 func (f *fetch) report(last bool) {
 	p := &f.progress
-	now := time.Now()
-	if d := now.Sub(f.lastAt); d >= progressGap/2 {
-		rate := float64(p.Done-p.Reused-f.lastDone) / d.Seconds()
-		if p.Rate == 0 {
-			p.Rate = rate
-		} else {
-			p.Rate += 0.3 * (rate - p.Rate)
-		}
-		f.lastAt, f.lastDone = now, p.Done-p.Reused
-	}
-	p.Elapsed = now.Sub(f.start)
+	f.tally.bring(p, f.id)
+	p.Elapsed = time.Since(f.start)
 	p.Total, p.Walked = f.walk.Manifest().Size(), f.walk.Done()
 	p.Files = int(f.tree.finished.Load())
-	p.Sources = p.Sources[:0:0]
-	f.n.ask(func() {
-		p.Duplicates = f.n.engine.Totals().DuplicateBytes - f.dups
-		p.Waiting = f.n.engine.Waits(f.id)
-		for _, s := range f.sources {
-			if l := f.n.links[s.Peer]; l != nil {
-				s.Protocol = l.protocolName()
-			}
-		}
-	})
-	for _, s := range f.sources {
-		p.Sources = append(p.Sources, *s)
-	}
-	sortSources(p.Sources)
 	p.Unreached = f.calls.unreached()
 	f.cfg.Watch.put(*p)
 	if f.cfg.Progress != nil {

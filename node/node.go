@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -173,10 +174,7 @@ func (n *Node) Store() dray.Store { return n.store }
 // them hear of it. Blocks that [Node.Put] or [Node.Add] wrote are known already.
 func (n *Node) Added(blocks ...dray.Stat) {
 	n.added.Add(1)
-	for len(blocks) > 0 {
-		k := min(len(blocks), 256)
-		part := blocks[:k]
-		blocks = blocks[k:]
+	for part := range slices.Chunk(blocks, loopBatch) {
 		n.do(func() {
 			for _, b := range part {
 				n.engine.Added(n.now(), b.CID, b.Size)
@@ -185,12 +183,12 @@ func (n *Node) Added(blocks ...dray.Stat) {
 	}
 }
 
+// loopBatch is how many blocks the loop is told of in one go, so that it can turn to something else in between.
+const loopBatch = 256
+
 // Removed tells the Node that blocks are no longer in the store, so that peers who were told of them are told so.
 func (n *Node) Removed(cids ...cid.Cid) {
-	for len(cids) > 0 {
-		k := min(len(cids), 256)
-		part := cids[:k]
-		cids = cids[k:]
+	for part := range slices.Chunk(cids, loopBatch) {
 		n.do(func() {
 			for _, c := range part {
 				n.engine.Removed(n.now(), c)

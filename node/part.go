@@ -70,10 +70,9 @@ func (n *Node) fetchPart(ctx context.Context, cfg PartConfig) (Progress, error) 
 	}
 	f := &partFetch{
 		n: n, cfg: cfg, store: store, start: time.Now(), got: make(chan delivery, aheadWants+16),
-		sources: make(map[dray.PeerID]*Source),
+		tally: n.newTally(),
 	}
 	f.progress.Root = cfg.Root
-	n.ask(func() { f.dups = n.engine.Totals().DuplicateBytes })
 	err := f.fetch(ctx)
 	f.show()
 	return f.progress, err
@@ -103,11 +102,8 @@ type partFetch struct {
 
 	start    time.Time
 	progress Progress
-	sources  map[dray.PeerID]*Source
+	tally    *tally
 	brought  map[cid.Cid]struct{} // what peers gave before the selection was made
-	lastAt   time.Time
-	lastDone int64
-	dups     int64
 }
 
 // partWant is a leaf that is wanted.
@@ -130,7 +126,7 @@ type cutter struct {
 
 func (f *partFetch) fetch(ctx context.Context) error {
 	r := f.n.newErrand(f.cfg.Root, f.cfg.Peers, f.cfg.Only, f.cfg.Class)
-	r.sources, f.brought = f.sources, r.brought
+	r.tally, f.brought = f.tally, r.brought
 	f.id, f.calls = r.id, r.calls // until the selection is made
 	defer func() {
 		f.count()
@@ -474,7 +470,7 @@ func (f *partFetch) delivered(d delivery) error {
 	if d.err != nil {
 		return &dray.Error{Op: "get", CID: d.cid, Peer: d.peer, Err: d.err}
 	}
-	credit(f.sources, d.peer, d.size)
+	f.tally.credit(d.peer, d.size)
 	w := f.out[d.cid]
 	if w == nil {
 		return nil
@@ -576,39 +572,8 @@ func (f *partFetch) show() {
 
 // count brings the progress up to date.
 func (f *partFetch) count() {
-	p := &f.progress
-	now := time.Now()
-	if f.lastAt.IsZero() {
-		f.lastAt = f.start
-	}
-	if d := now.Sub(f.lastAt); d >= progressGap/2 {
-		rate := float64(p.Done-p.Reused-f.lastDone) / d.Seconds()
-		if p.Rate == 0 {
-			p.Rate = rate
-		} else {
-			p.Rate += 0.3 * (rate - p.Rate)
-		}
-		f.lastAt, f.lastDone = now, p.Done-p.Reused
-	}
-	p.Fetched = 0
-	p.Sources = p.Sources[:0:0]
-	f.n.ask(func() {
-		p.Duplicates = f.n.engine.Totals().DuplicateBytes - f.dups
-		if f.id != 0 { // else as it was when the session ended
-			p.Waiting = f.n.engine.Waits(f.id)
-		}
-		for _, s := range f.sources {
-			if l := f.n.links[s.Peer]; l != nil {
-				s.Protocol = l.protocolName()
-			}
-		}
-	})
-	for _, s := range f.sources {
-		p.Sources = append(p.Sources, *s)
-		p.Fetched += s.Bytes
-	}
-	sortSources(p.Sources)
-	p.Unreached = f.calls.unreached()
+	f.tally.bring(&f.progress, f.id)
+	f.progress.Unreached = f.calls.unreached()
 }
 
 // uncut forgets a cutter. Called on the loop.

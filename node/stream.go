@@ -71,7 +71,7 @@ type TensorPiece struct {
 // last pair: those of [Node.Tensors] and [Node.FetchPart]. A consumer that breaks off withdraws what is wanted.
 func (n *Node) Stream(ctx context.Context, cfg StreamConfig) iter.Seq2[TensorPiece, error] {
 	return func(yield func(TensorPiece, error) bool) {
-		s := &stream{n: n, cfg: cfg, start: time.Now(), got: make(chan delivery, aheadWants+16), sources: make(map[dray.PeerID]*Source)}
+		s := &stream{n: n, cfg: cfg, start: time.Now(), got: make(chan delivery, aheadWants+16), tally: n.newTally()}
 		more, err := s.run(ctx, func(p TensorPiece) bool { return yield(p, nil) })
 		if err != nil && more {
 			yield(TensorPiece{}, err)
@@ -98,7 +98,7 @@ type stream struct {
 
 	start    time.Time
 	progress Progress
-	sources  map[dray.PeerID]*Source
+	tally    *tally
 }
 
 // step is what one leaf has of one tensor. A tensor without bytes has one without parts.
@@ -175,7 +175,7 @@ func (s *stream) prepare(ctx context.Context) error {
 		return err
 	}
 	r := s.n.newErrand(s.cfg.Root, s.cfg.Peers, s.cfg.Only, s.cfg.Class)
-	r.sources = s.sources
+	r.tally = s.tally
 	defer r.close()
 	c, err := r.catalog(ctx, unixfs.NewWalk(s.cfg.Root, unixfs.WalkConfig{}))
 	if err != nil {
@@ -393,7 +393,7 @@ func (s *stream) delivered(d delivery) error {
 	if d.err != nil {
 		return &dray.Error{Op: "get", CID: d.cid, Peer: d.peer, Err: d.err}
 	}
-	credit(s.sources, d.peer, d.size)
+	s.tally.credit(d.peer, d.size)
 	h := s.held[d.cid]
 	if h == nil {
 		return nil
@@ -439,13 +439,7 @@ func (s *stream) close() {
 func (s *stream) show() {
 	p := &s.progress
 	p.Elapsed = time.Since(s.start)
-	p.Fetched, p.Sources = 0, p.Sources[:0:0]
-	s.n.ask(func() { p.Waiting = s.n.engine.Waits(s.id) })
-	for _, src := range s.sources {
-		p.Sources = append(p.Sources, *src)
-		p.Fetched += src.Bytes
-	}
-	sortSources(p.Sources)
+	s.tally.bring(p, s.id)
 	p.Unreached = s.calls.unreached()
 	if s.cfg.Progress != nil {
 		s.cfg.Progress(*p)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -197,13 +196,4 @@ func (t *tree) close() {
 			t.n.cfg.Log.Warn("closing a growing file", "path", f.path, "err", err)
 		}
 	}
-}
-
-func sortSources(s []Source) {
-	sort.Slice(s, func(i, k int) bool {
-		if s[i].Bytes != s[k].Bytes {
-			return s[i].Bytes > s[k].Bytes
-		}
-		return s[i].Peer < s[k].Peer
-	})
 }
