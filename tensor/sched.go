@@ -154,7 +154,7 @@ type keyed struct {
 	config SchedulerConfig
 	key    func(Job, time.Duration) int64
 	jobs   map[uint64]*waiting
-	heap   []*waiting
+	heap   heap[*waiting]
 	seq    uint64
 }
 
@@ -169,10 +169,9 @@ func (k *keyed) Push(job Job, now time.Duration) bool {
 		return false
 	}
 	k.seq++
-	w := &waiting{Job: job, seq: k.seq, key: k.key(job, now), slot: len(k.heap)}
+	w := &waiting{Job: job, seq: k.seq, key: k.key(job, now)}
 	k.jobs[job.ID] = w
-	k.heap = append(k.heap, w)
-	k.up(w.slot)
+	k.heap.push(w)
 	return true
 }
 
@@ -195,50 +194,12 @@ func (k *keyed) Remove(id uint64) bool {
 
 func (k *keyed) remove(w *waiting) {
 	delete(k.jobs, w.ID)
-	last := len(k.heap) - 1
-	i := w.slot
-	k.swap(i, last)
-	k.heap[last] = nil
-	k.heap = k.heap[:last]
-	if i < last {
-		k.up(i)
-		k.down(i)
-	}
+	k.heap.remove(w)
 }
 
-func (k *keyed) less(i, j int) bool {
-	a, b := k.heap[i], k.heap[j]
-	return a.key < b.key || a.key == b.key && a.seq < b.seq
-}
+func (w *waiting) before(o *waiting) bool { return w.key < o.key || w.key == o.key && w.seq < o.seq }
 
-func (k *keyed) swap(i, j int) {
-	k.heap[i], k.heap[j] = k.heap[j], k.heap[i]
-	k.heap[i].slot, k.heap[j].slot = i, j
-}
-
-func (k *keyed) up(i int) {
-	for i > 0 && k.less(i, (i-1)/2) {
-		k.swap(i, (i-1)/2)
-		i = (i - 1) / 2
-	}
-}
-
-func (k *keyed) down(i int) {
-	for {
-		child := 2*i + 1
-		if child >= len(k.heap) {
-			return
-		}
-		if child+1 < len(k.heap) && k.less(child+1, child) {
-			child++
-		}
-		if !k.less(child, i) {
-			return
-		}
-		k.swap(i, child)
-		i = child
-	}
-}
+func (w *waiting) place() *int { return &w.slot }
 
 // cost is how long a job lasts in virtual time: at least 1, so that every job moves its flow on.
 func cost(size, weight int64) int64 {

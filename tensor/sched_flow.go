@@ -53,8 +53,8 @@ type fairQueue struct {
 	config SchedulerConfig
 	jobs   map[uint64]*waiting
 	flows  map[uint64]*flow
-	heap   []*flow // those with jobs
-	now    int64   // virtual
+	heap   heap[*flow] // those with jobs
+	now    int64       // virtual
 	seq    uint64
 }
 
@@ -75,9 +75,8 @@ func (q *fairQueue) Push(job Job, _ time.Duration) bool {
 	q.jobs[job.ID] = w
 	f.push(w)
 	if f.n == 1 {
-		f.slot = len(q.heap)
-		q.heap = append(q.heap, f)
-		q.place(f)
+		f.begin()
+		q.heap.push(f)
 	}
 	return true
 }
@@ -108,18 +107,11 @@ func (q *fairQueue) take(w *waiting) {
 	delete(q.jobs, w.ID)
 	f.remove(w)
 	if f.n > 0 {
-		q.place(f)
+		f.begin()
+		q.heap.fix(f)
 		return
 	}
-	last := len(q.heap) - 1
-	i := f.slot
-	q.swap(i, last)
-	q.heap[last] = nil
-	q.heap = q.heap[:last]
-	if i < last {
-		q.up(i)
-		q.down(i)
-	}
+	q.heap.remove(f)
 	if f.end <= q.now {
 		delete(q.flows, f.id)
 	}
@@ -144,46 +136,14 @@ func (q *fairQueue) forget() {
 	}
 }
 
-// place gives the flow's first job its start and restores the heap.
-func (q *fairQueue) place(f *flow) {
-	f.start = max(f.head.key, f.end)
-	q.up(f.slot)
-	q.down(f.slot)
+// begin gives the flow's first job its start.
+func (f *flow) begin() { f.start = max(f.head.key, f.end) }
+
+func (f *flow) before(o *flow) bool {
+	return f.start < o.start || f.start == o.start && f.head.seq < o.head.seq
 }
 
-func (q *fairQueue) less(i, j int) bool {
-	a, b := q.heap[i], q.heap[j]
-	return a.start < b.start || a.start == b.start && a.head.seq < b.head.seq
-}
-
-func (q *fairQueue) swap(i, j int) {
-	q.heap[i], q.heap[j] = q.heap[j], q.heap[i]
-	q.heap[i].slot, q.heap[j].slot = i, j
-}
-
-func (q *fairQueue) up(i int) {
-	for i > 0 && q.less(i, (i-1)/2) {
-		q.swap(i, (i-1)/2)
-		i = (i - 1) / 2
-	}
-}
-
-func (q *fairQueue) down(i int) {
-	for {
-		child := 2*i + 1
-		if child >= len(q.heap) {
-			return
-		}
-		if child+1 < len(q.heap) && q.less(child+1, child) {
-			child++
-		}
-		if !q.less(child, i) {
-			return
-		}
-		q.swap(i, child)
-		i = child
-	}
-}
+func (f *flow) place() *int { return &f.slot }
 
 // feedback is the policy MLFQ.
 type feedback struct {
