@@ -296,3 +296,129 @@ func BenchmarkLeaf(b *testing.B) {
 		left--
 	}
 }
+
+// TestNamedPeerTellsFirst: a peer that was named as a source is not asked for leaves before it has told what it has, for a
+// second at most, since it may have little.
+func TestNamedPeerTellsFirst(t *testing.T) {
+	c := newCrowd(t, 64, Config{})
+	for _, id := range []dray.PeerID{"seed", "near"} {
+		c.e.AddPeer(c.now, c.s, id)
+		c.e.PeerUp(c.now, id, Caps{Haves: true, Indexes: true})
+	}
+	c.turn()
+	if n := len(c.asked["seed"]) + len(c.asked["near"]); n != 0 {
+		t.Fatalf("%d leaves are asked of peers who have not told what they have", n)
+	}
+	c.has("near", 0, 4, false)
+	if n := len(c.asked["near"]); n == 0 || n > 4 {
+		t.Errorf("a peer that told of 4 leaves is asked for %d", n)
+	}
+	if n := len(c.asked["seed"]); n != 0 {
+		t.Errorf("the other, which has told nothing yet, is asked for %d", n)
+	}
+	c.now += tellPatience
+	c.e.Advance(c.now)
+	c.turn()
+	if len(c.asked["seed"]) == 0 {
+		t.Error("a peer that does not tell is never asked")
+	}
+}
+
+// paced makes a peer a measured one: so many bytes a second, at a round trip of a millisecond.
+func (c *crowd) paced(id dray.PeerID, rate float64) {
+	f := &c.e.peers[id].flow
+	f.rate, f.rtt = rate, time.Millisecond
+	f.setWindow()
+	c.e.roomChanged(c.e.peers[id])
+}
+
+// TestHolderIsSpared: what others have is asked of them and not of who has everything, unless they are much slower.
+func TestHolderIsSpared(t *testing.T) {
+	for _, row := range []struct {
+		name       string
+		seed, near float64
+		spared     bool
+	}{
+		{"as fast", 100e6, 100e6, true},
+		{"somewhat slower", 100e6, 40e6, true},
+		{"much slower", 100e6, 20e6, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c := newCrowd(t, 8, Config{}, "seed", "near")
+			c.paced("seed", row.seed)
+			c.paced("near", row.near)
+			c.e.Pause(c.now, c.s)
+			c.turn()
+			c.has("near", 0, 8, false)
+			c.has("near", 7, 1, true) // so that it is not a holder of everything
+			c.has("seed", 0, 8, false)
+			c.e.Resume(c.now, c.s)
+			c.turn()
+			shared := 0
+			for _, leaf := range c.asked["seed"] {
+				if leaf < 7 {
+					shared++
+				}
+			}
+			if spared := shared == 0; spared != row.spared {
+				t.Errorf("of what the other has, %d leaves are asked of the holder of everything: %v, and of the other %v",
+					shared, c.asked["seed"], c.asked["near"])
+			}
+		})
+	}
+}
+
+// TestLeafOnItsWayStays: a leaf that the holder of everything has probably sent already is not asked of another that has just
+// got it: it would come twice.
+func TestLeafOnItsWayStays(t *testing.T) {
+	c := newCrowd(t, 64, Config{Window: 16 << 20}, "seed", "near")
+	c.has("near", 0, 0, false)
+	c.has("seed", 0, 64, false)
+	c.paced("seed", 40e6) // 50 ms are 2 leaves, and 1 MiB is another
+	first, last := c.asked["seed"][0], c.asked["seed"][len(c.asked["seed"])-1]
+	c.has("near", first, 1, false)
+	if !slices.Contains(c.asked["seed"], first) || slices.Contains(c.asked["near"], first) {
+		t.Errorf("leaf %d is on its way, and is asked of the other: seed %v, near %v", first, c.asked["seed"], c.asked["near"])
+	}
+	c.has("near", last, 1, false)
+	if slices.Contains(c.asked["seed"], last) || !slices.Contains(c.asked["near"], last) {
+		t.Errorf("leaf %d, which comes last, is not asked of the other: seed %v, near %v", last, c.asked["seed"], c.asked["near"])
+	}
+}
+
+// TestPromptHolderIsNotAskedForMore: who sends at once what it is asked for has nothing to choose from, and is asked for no
+// more than its window.
+func TestPromptHolderIsNotAskedForMore(t *testing.T) {
+	for _, row := range []struct {
+		rate float64
+		most int
+	}{{400e6, 2}, {20e6, spareAsks}} {
+		c := newCrowd(t, 64, Config{Window: 2 << 20}, "seed")
+		c.paced("seed", row.rate)
+		c.has("seed", 0, 64, false)
+		if n := len(c.asked["seed"]); n != row.most {
+			t.Errorf("a holder of %v MB/s is asked for %d leaves, want %d", row.rate/1e6, n, row.most)
+		}
+	}
+}
+
+// TestOneAnswerRaisesTheRate: a peer that was once thought slow, and is asked for one block at a time since, shows by a single
+// answer that it is faster.
+func TestOneAnswerRaisesTheRate(t *testing.T) {
+	f := flow{rate: 1e4, rtt: time.Millisecond}
+	f.setWindow()
+	f.begin(time.Second)
+	f.delivered(time.Second+10*time.Millisecond, 1<<20, false)
+	if f.rate < 50e6 {
+		t.Errorf("a block of 1 MiB that took 10 ms makes the rate %.0f bytes a second", f.rate)
+	}
+	if f.window <= minWindow {
+		t.Errorf("its window stays %d bytes", f.window)
+	}
+	before := f.rate
+	f.begin(2 * time.Second)
+	f.delivered(3*time.Second, 1<<20, false)
+	if f.rate != before {
+		t.Errorf("one slow answer, of which the wait is a part, makes the rate %.0f", f.rate)
+	}
+}
