@@ -35,5 +35,11 @@ func (n *Node) event(e Event) {
 		n.cfg.Log.Info("peer gone", "peer", e.Peer)
 	case DialFailed:
 		n.cfg.Log.Info("dial failed", "peer", e.Peer, "err", e.Err)
+	case VitalChanged:
+		say := n.cfg.Log.Warn
+		if e.To == Healthy {
+			say = n.cfg.Log.Info
+		}
+		say("health changed", "part", e.Name, "from", e.From, "to", e.To, "reason", e.Reason)
 	}
 }

@@ -71,6 +71,7 @@ type Node struct {
 	buffers *buffers
 	budget  *budget // of bytes being received and not yet written
 	start   time.Time
+	vitals  *vitals
 
 	inputs chan func()   // to the loop; bounded, senders wait or give up when done closes
 	jobs   chan job      // from the loop to the store workers
@@ -111,6 +112,7 @@ func New(cfg Config) (*Node, error) {
 		buffers:  newBuffers(),
 		budget:   newBudget(cfg.FrameBytes),
 		start:    time.Now(),
+		vitals:   newVitals(),
 		inputs:   make(chan func(), 1024),
 		jobs:     make(chan job),
 		done:     make(chan struct{}),
@@ -131,6 +133,7 @@ func New(cfg Config) (*Node, error) {
 		n.wg.Go(n.work)
 	}
 	n.wg.Go(n.loop)
+	n.wg.Go(n.watchVitals)
 	if n.net != nil {
 		n.net.Handle(protocols(), n.accept)
 		n.net.Notify(n.peerUp, n.peerDown)

@@ -146,7 +146,11 @@ const syncPause = time.Second // after a sync that failed
 // sync makes what was written durable, for peers who asked to hear of that. One that fails is tried again: until it is done,
 // the engine asks for no other.
 func (n *Node) sync() {
+	began := time.Now()
 	err := n.store.Sync(n.ctx)
+	if n.ctx.Err() == nil {
+		n.vitals.wroteDone(began, err)
+	}
 	if err == nil {
 		n.do(func() { n.engine.Synced(n.now()) })
 		return

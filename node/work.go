@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -61,7 +62,9 @@ func (n *Node) load(loads []exchange.Load) {
 		if l.Stat {
 			a.size, a.err = n.store.Stat(n.ctx, l.CID)
 		} else {
+			began := time.Now()
 			a.frame, a.err = n.read(l)
+			n.vitals.readDone(began, l.CID, a.err)
 		}
 		out = append(out, a)
 	}
@@ -122,7 +125,9 @@ func (n *Node) write(j job) {
 	}
 	var err error
 	if j.keep {
+		began := time.Now()
 		err = n.store.Put(context.WithoutCancel(n.ctx), b)
+		n.vitals.wroteDone(began, err)
 	}
 	n.do(func() {
 		if err == nil && !j.keep && n.engine.Askers(b.CID()) > len(j.cuts) {

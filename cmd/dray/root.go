@@ -72,7 +72,8 @@ func newRoot(e *env) *cobra.Command {
 
 // commands lists the subcommands in the order in which help shows them.
 var commands = []func(*env) *cobra.Command{
-	newShare, newGet, newAdd, newServe, newLs, newTensors, newCat, newStat, newRm, newVerify, newPeers, newID, newBlock, newCar, newDemo,
+	newShare, newGet, newAdd, newServe, newLs, newTensors, newCat, newStat, newRm, newVerify, newPeers, newStatus, newID, newBlock, newCar,
+	newDemo,
 }
 
 // runner is what a subcommand does, once its flags and arguments are read.
