@@ -34,6 +34,7 @@ func (d *sickDisk) Get(ctx context.Context, c cid.Cid) (dray.Block, error) {
 	return d.Store.Get(ctx, c)
 }
 
+// Sync is called in a synctest bubble only.
 func (d *sickDisk) Sync(ctx context.Context) error {
 	time.Sleep(time.Duration(d.slow.Load()))
 	if d.failWrites.Load() {
