@@ -21,6 +21,8 @@ var (
 	ErrTimeout = errors.New("timed out")
 	// ErrNoSpace means that the disk is full. Nothing that was durable is lost; the same call continues once there is room.
 	ErrNoSpace = errors.New("no space left on the disk")
+	// ErrRefused means that a peer does not accept the proof that this host may have a root: it was revoked, or is another's.
+	ErrRefused = errors.New("refused")
 	// ErrBadCID means that a CID is malformed or uses a hash that is not allowed.
 	ErrBadCID = errors.New("bad CID")
 	// ErrTooBig means that a block is larger than [MaxBlockSize].

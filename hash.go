@@ -199,3 +199,23 @@ func splitMultihash(m mh.Multihash) (code uint64, digest []byte, err error) {
 	}
 	return code, m[n+k:], nil
 }
+
+// HashKey returns the multihash inside c as a part of c's own memory: what blocks are the same by, whatever version and
+// codec a CID gives them. It is empty for an undefined or truncated CID.
+func HashKey(c cid.Cid) string {
+	s := c.KeyString()
+	if len(s) == 34 && s[0] == mh.SHA2_256 && s[1] == sha256.Size {
+		return s // version 0
+	}
+	for range 2 { // version, codec
+		n := 0
+		for n < len(s) && s[n] >= 0x80 {
+			n++
+		}
+		if n >= len(s) {
+			return ""
+		}
+		s = s[n+1:]
+	}
+	return s
+}

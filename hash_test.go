@@ -40,3 +40,28 @@ func TestAllowedDigestsCanBeComputed(t *testing.T) {
 		t.Error("nothing is allowed")
 	}
 }
+
+// HashKey is the multihash, whatever the CID looks like, and takes no memory.
+func TestHashKey(t *testing.T) {
+	m, err := mh.Sum([]byte("a"), mh.SHA2_256, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long, err := mh.Sum([]byte("a"), mh.BLAKE2B_MIN+31, 32) // its code takes several bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []cid.Cid{
+		cid.NewCidV0(m), cid.NewCidV1(cid.Raw, m), cid.NewCidV1(cid.DagCBOR, m), cid.NewCidV1(1<<40, m), cid.NewCidV1(cid.Raw, long),
+	} {
+		if HashKey(c) != string(c.Hash()) {
+			t.Errorf("%v has the key %x", c, HashKey(c))
+		}
+		if n := testing.AllocsPerRun(10, func() { HashKey(c) }); n != 0 {
+			t.Errorf("%v: %v allocations", c, n)
+		}
+	}
+	if HashKey(cid.Undef) != "" {
+		t.Error("an undefined CID has a key")
+	}
+}

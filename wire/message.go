@@ -68,6 +68,9 @@ type Entry struct {
 	SendDontHave bool
 	// Falls says that of several Leaves each has a priority one lower than the one before; otherwise all have the same.
 	Falls bool
+	// Feed is, with a CID in TensorSwap, the number of the root that the block is wanted of; 0 says none. What is not for
+	// everybody is sent only to who names a root of it.
+	Feed uint32
 	// Leaves is TensorSwap's other spelling of CID. When it is set, that is what is written, and entries that are alike but
 	// for consecutive leaves are written as one; what was read has only Leaves, and no CID.
 	Leaves Leaves

@@ -36,6 +36,11 @@ func TestSpecExample(t *testing.T) {
 		{Seq: 6, Credit: 8 << 20},
 		{Seq: 7, Info: Info{Set: true, Uploading: true}, Follows: []Follow{{Feed: 1, Root: root, Stop: true}}},
 		{},
+		{
+			Seq: 8, Follows: []Follow{{Feed: 2, Root: root, Proof: goldenProof}},
+			Wants: []Entry{{CID: root, Feed: 2, SendDontHave: true}},
+		},
+		{Seq: 5, Presences: []Presence{{CID: root}}, Haves: []Have{{Feed: 2, Denied: true}}},
 	}
 	var written []byte
 	for i := range want {

@@ -2,6 +2,8 @@ package wire
 
 import (
 	"github.com/ipfs/go-cid"
+
+	"dray"
 )
 
 // TensorSwap says what Bitswap says, and more, in fewer bytes. Both are spellings of one [Message]; what follows are the
@@ -38,6 +40,9 @@ type Follow struct {
 	Durable bool
 	// Stop ends the interest.
 	Stop bool
+	// Proof shows that the sender may have the root, or one that it lies under. It is none for what is open, and when Stop is
+	// set.
+	Proof dray.Proof
 }
 
 // Have tells a follower what the sender has, or has no longer.
@@ -48,6 +53,8 @@ type Have struct {
 	Leaves uint32
 	// Lost says that the sender has the leaves no longer.
 	Lost bool
+	// Denied says that the proof with the follow is not accepted, or no longer. Then nothing else counts but Feed.
+	Denied bool
 	// Bits are the leaves: of those where it is 1, the sender has become able (or unable) to send them.
 	Bits Bits
 }
@@ -72,6 +79,8 @@ type Walk struct {
 	Spread bool
 	// Stop takes the question back; only ID counts then.
 	Stop bool
+	// Proof is what it is in a [Follow].
+	Proof dray.Proof
 }
 
 // Walked ends the answer to a [Walk].
@@ -99,6 +108,8 @@ const (
 	WalkAbsent
 	// WalkRefused means that the other side is busy with other walks.
 	WalkRefused
+	// WalkDenied means that the proof with the walk is not accepted, or no longer.
+	WalkDenied
 )
 
 // Info says what the sender is up to. A connection begins with both true.

@@ -7,13 +7,15 @@ import (
 	"testing"
 
 	"github.com/ipfs/go-cid"
+
+	"dray"
 )
 
 // swapped returns m as it is read after it was written in TensorSwap: with runs for neighbours, and what means nothing
 // dropped.
 func swapped(m *Message) *Message {
 	c := *m
-	c.Wants, c.Presences, c.Follows, c.Walks, c.Walked = nil, nil, nil, nil, nil
+	c.Wants, c.Presences, c.Follows, c.Haves, c.Walks, c.Walked = nil, nil, nil, nil, nil, nil
 	for i := 0; i < len(m.Wants); {
 		var e Entry
 		if i = m.swapWant(i, &e); e.Leaves.Feed != 0 {
@@ -33,6 +35,12 @@ func swapped(m *Message) *Message {
 			f = Follow{Feed: f.Feed, Root: f.Root, Stop: true}
 		}
 		c.Follows = append(c.Follows, f)
+	}
+	for _, h := range m.Haves {
+		if h.Denied {
+			h = Have{Feed: h.Feed, Denied: true}
+		}
+		c.Haves = append(c.Haves, h)
 	}
 	for _, w := range m.Walks {
 		if w.Stop {
@@ -58,6 +66,15 @@ func sameSwap(a, b *Message) bool {
 		len(a.Walks) == len(b.Walks) && eq(a.Walks, b.Walks, len(a.Walks)) &&
 		len(a.Walked) == len(b.Walked) && eq(a.Walked, b.Walked, len(a.Walked))
 }
+
+const goldenProofHex = goldenDigest + "2021222324252627"
+
+var goldenProof = func() (p dray.Proof) {
+	for i := range p {
+		p[i] = byte(i)
+	}
+	return p
+}()
 
 func swapGoldens(t testing.TB) []golden {
 	v1, b3 := goldenCID(t, "%v1"), goldenCID(t, "%b3")
@@ -93,9 +110,19 @@ func swapGoldens(t testing.TB) []golden {
 			"00 000000 2d000000  01 01 02  06 28 01  02 07 24 %b3",
 		},
 		{
+			"follow with a proof", Swap1,
+			Message{Seq: 2, Follows: []Follow{{Feed: 7, Root: b3, First: 300, Proof: goldenProof}}},
+			"00 000000 58000000  01 01 02  06 53 01  0c 07 24 %b3 ac02 00" + goldenProofHex,
+		},
+		{
 			"want by CID", Swap1,
 			Message{Seq: 2, Wants: []Entry{{CID: v1, Priority: 1<<29 - 1, SendDontHave: true}}},
 			"00 000000 2e000000  01 01 02  07 29 01  28 24 %v1 0a 01",
+		},
+		{
+			"want by CID in a feed", Swap1,
+			Message{Seq: 2, Wants: []Entry{{CID: v1, Feed: 300, SendDontHave: true}}},
+			"00 000000 2e000000  01 01 02  07 29 01  88 ac02 24 %v1",
 		},
 		{"want of a leaf", Swap1, Message{Seq: 2, Wants: wants(7, 9, 0)}, "00 000000 09000000  01 01 02  07 04 01  09 07 09"},
 		{
@@ -145,6 +172,16 @@ func swapGoldens(t testing.TB) []golden {
 			"00 000000 0d000000  01 01 02  09 08 01  01 01 09 03 040101",
 		},
 		{
+			"have that is denied", Swap1,
+			Message{Seq: 2, Haves: []Have{{Feed: 7, Denied: true}, {Feed: 1, Leaves: 9}}},
+			"00 000000 0c000000  01 01 02  09 07 02  02 07  00 01 09 00",
+		},
+		{
+			"walk with a proof", Swap1,
+			Message{Seq: 2, Walks: []Walk{{ID: 1, Root: b3, Bytes: 300, Proof: goldenProof}}},
+			"00 000000 59000000  01 01 02  0a 54 01  08 01 24 %b3 00 ac02 00" + goldenProofHex,
+		},
+		{
 			"walk", Swap1,
 			Message{Seq: 2, Walks: []Walk{{ID: 1, Root: b3, Depth: 3, Bytes: 8 << 20, Push: 300, Leaves: true, Spread: true}}},
 			"00 000000 34000000  01 01 02  0a 2f 01  03 01 24 %b3 03 80808004 ac02",
@@ -177,8 +214,9 @@ func swapGoldens(t testing.TB) []golden {
 				{ID: 2, Status: WalkPart},
 				{ID: 300, Status: WalkAbsent},
 				{ID: 3, Status: WalkRefused},
+				{ID: 4, Status: WalkDenied},
 			}},
-			"00 000000 1f000000  01 01 02  0b 08 01  01551220 02 6869  0c 10 04  00 01 01 10 07  01 02 00  02 ac02 00  03 03 00",
+			"00 000000 22000000  01 01 02  0b 08 01  01551220 02 6869  0c 13 05  00 01 01 10 07  01 02 00  02 ac02 00  03 03 00  04 04 00",
 		},
 	}
 }
@@ -246,6 +284,9 @@ func randomSwap(t testing.TB, r *rand.Rand) *Message {
 	for range r.IntN(12) {
 		e := Entry{CID: randomCID(t, r), Leaves: leaves(last), Priority: priority, SendDontHave: r.IntN(5) > 0}
 		e.Type, e.Cancel, e.Falls = WantType(r.IntN(8)/7), r.IntN(6) == 0, r.IntN(2) == 0
+		if r.IntN(4) == 0 {
+			e.Feed, e.Leaves = small(), Leaves{}
+		}
 		last = e.Leaves
 		switch r.IntN(6) {
 		case 0:
@@ -284,8 +325,11 @@ func randomSwap(t testing.TB, r *rand.Rand) *Message {
 		if r.IntN(2) == 0 {
 			f.First, f.Count = 0, 0
 		}
+		if r.IntN(3) == 0 {
+			f.Proof = randomProof(r)
+		}
 		m.Follows = append(m.Follows, f)
-		h := Have{Feed: small(), Lost: r.IntN(3) == 0}
+		h := Have{Feed: small(), Lost: r.IntN(3) == 0, Denied: r.IntN(4) == 0}
 		h.Bits, h.Leaves = bits()
 		m.Haves = append(m.Haves, h)
 	}
@@ -294,13 +338,23 @@ func randomSwap(t testing.TB, r *rand.Rand) *Message {
 			ID: small(), Root: randomCID(t, r), Depth: r.Uint32() >> r.IntN(32), Bytes: r.Uint64() >> r.IntN(64),
 			Leaves: r.IntN(2) == 0, Push: r.Uint64() >> r.IntN(64), Spread: r.IntN(2) == 0, Stop: r.IntN(4) == 0,
 		})
-		w := Walked{ID: small(), Status: WalkStatus(r.IntN(4))}
+		if r.IntN(3) == 0 {
+			m.Walks[len(m.Walks)-1].Proof = randomProof(r)
+		}
+		w := Walked{ID: small(), Status: WalkStatus(r.IntN(5))}
 		if w.Status <= WalkPart {
 			w.Pushed, w.Leaves = bits()
 		}
 		m.Walked = append(m.Walked, w)
 	}
 	return m
+}
+
+func randomProof(r *rand.Rand) (p dray.Proof) {
+	for i := range p {
+		p[i] = byte(r.Uint32())
+	}
+	return p
 }
 
 // What is written is read back, its size is as announced, and both ways of writing give the same bytes.

@@ -43,7 +43,7 @@ type swapCursor struct {
 
 // The fewest bytes that an item of a section takes.
 var itemSize = [sections]int{
-	sectionFollows: 3, sectionWants: 3, sectionPresences: 3, sectionHaves: 4, sectionWalks: 2, sectionBlocks: 5, sectionWalked: 3,
+	sectionFollows: 3, sectionWants: 3, sectionPresences: 3, sectionHaves: 2, sectionWalks: 2, sectionBlocks: 5, sectionWalked: 3,
 }
 
 func (c *swapCursor) sections(m *Message) error {
@@ -162,7 +162,7 @@ func (c *swapCursor) count(s section) (int, error) {
 }
 
 func (c *swapCursor) follow(f *Follow) error {
-	flags, err := c.flags("follows", followDurable|followStop|followRange)
+	flags, err := c.flags("follows", followDurable|followStop|followRange|followProof)
 	if err != nil {
 		return err
 	}
@@ -173,9 +173,22 @@ func (c *swapCursor) follow(f *Follow) error {
 	if f.Feed, err = c.feed("follows.feed"); err != nil {
 		return err
 	}
-	if f.Root, err = c.key("follows.root"); err != nil || flags&followRange == 0 {
+	if f.Root, err = c.key("follows.root"); err != nil {
 		return err
 	}
+	if flags&followRange != 0 {
+		if err = c.followed(f); err != nil {
+			return err
+		}
+	}
+	if flags&followProof != 0 {
+		return c.proof("follows.proof", &f.Proof)
+	}
+	return nil
+}
+
+// followed reads the range of leaves of a follow.
+func (c *swapCursor) followed(f *Follow) (err error) {
 	at := c.pos
 	if f.First, err = c.u32("follows.first"); err != nil {
 		return err
@@ -194,19 +207,24 @@ func (c *swapCursor) follow(f *Follow) error {
 }
 
 func (c *swapCursor) want(e *Entry) error {
-	const all = wantLeaves | wantHave | wantCancel | wantSendDontHave | wantRun | wantPriority | wantFalls
+	const all = wantLeaves | wantHave | wantCancel | wantSendDontHave | wantRun | wantPriority | wantFalls | wantFeed
 	at := c.pos
 	flags, err := c.flags("wants", all)
 	if err != nil {
 		return err
 	}
-	if flags&wantCancel != 0 && flags&(wantHave|wantSendDontHave|wantPriority|wantFalls) != 0 ||
-		flags&wantFalls != 0 && flags&wantRun == 0 {
+	if flags&wantCancel != 0 && flags&(wantHave|wantSendDontHave|wantPriority|wantFalls|wantFeed) != 0 ||
+		flags&wantFalls != 0 && flags&wantRun == 0 || flags&wantFeed != 0 && flags&wantLeaves != 0 {
 		return c.bad("wants", at, fmt.Errorf("%w: flags %#x", ErrMalformed, flags))
 	}
 	e.Cancel, e.SendDontHave, e.Falls = flags&wantCancel != 0, flags&wantSendDontHave != 0, flags&wantFalls != 0
 	if flags&wantHave != 0 {
 		e.Type = WantHave
+	}
+	if flags&wantFeed != 0 {
+		if e.Feed, err = c.feed(wantFields.feed); err != nil {
+			return err
+		}
 	}
 	if err = c.named(&wantFields, &e.CID, &e.Leaves, flags&wantLeaves != 0, flags&wantRun != 0); err != nil {
 		return err
@@ -290,12 +308,16 @@ func (c *swapCursor) swapPresence(p *Presence) error {
 }
 
 func (c *swapCursor) have(h *Have, room *Bits) error {
-	flags, err := c.flags("haves", haveLost)
+	at := c.pos
+	flags, err := c.flags("haves", haveLost|haveDenied)
 	if err != nil {
 		return err
 	}
-	h.Lost = flags&haveLost != 0
-	if h.Feed, err = c.feed("haves.feed"); err != nil {
+	if flags == haveLost|haveDenied {
+		return c.bad("haves", at, fmt.Errorf("%w: flags %#x", ErrMalformed, flags))
+	}
+	h.Lost, h.Denied = flags&haveLost != 0, flags&haveDenied != 0
+	if h.Feed, err = c.feed("haves.feed"); err != nil || h.Denied {
 		return err
 	}
 	if h.Leaves, err = c.u32("haves.leaves"); err != nil {
@@ -311,7 +333,7 @@ func (c *swapCursor) have(h *Have, room *Bits) error {
 
 func (c *swapCursor) walk(w *Walk) error {
 	at := c.pos
-	flags, err := c.flags("walks", walkLeaves|walkSpread|walkStop)
+	flags, err := c.flags("walks", walkLeaves|walkSpread|walkStop|walkProof)
 	if err != nil {
 		return err
 	}
@@ -331,8 +353,23 @@ func (c *swapCursor) walk(w *Walk) error {
 	if w.Bytes, err = c.number("walks.bytes", math.MaxUint64); err != nil {
 		return err
 	}
-	w.Push, err = c.number("walks.push", math.MaxUint64)
-	return err
+	if w.Push, err = c.number("walks.push", math.MaxUint64); err != nil || flags&walkProof == 0 {
+		return err
+	}
+	return c.proof("walks.proof", &w.Proof)
+}
+
+// proof reads a proof, which is not zeros.
+func (c *swapCursor) proof(field string, p *dray.Proof) error {
+	at := c.pos
+	if n := copy(p[:], c.b[c.pos:c.end]); n < len(p) {
+		return c.bad(field, at, fmt.Errorf("%w: a proof of %d bytes", ErrMalformed, n))
+	}
+	c.pos += len(p)
+	if p.IsZero() {
+		return c.bad(field, at, fmt.Errorf("%w: a proof of zeros", ErrMalformed))
+	}
+	return nil
 }
 
 func (c *swapCursor) swapBlock(b *Block) error {
@@ -361,7 +398,7 @@ func (c *swapCursor) walked(w *Walked, room *Bits) error {
 	if err != nil {
 		return err
 	}
-	if w.Status = WalkStatus(status); w.Status > WalkRefused {
+	if w.Status = WalkStatus(status); w.Status > WalkDenied {
 		return c.bad("walked.status", at, fmt.Errorf("%w: %w: %d", ErrMalformed, errStatus, status))
 	}
 	if w.ID, err = c.walkID("walked.id"); err != nil {

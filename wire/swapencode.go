@@ -42,6 +42,7 @@ const (
 	followDurable = 1
 	followStop    = 2
 	followRange   = 4
+	followProof   = 8
 
 	wantLeaves       = 0x01
 	wantHave         = 0x02
@@ -50,16 +51,19 @@ const (
 	wantRun          = 0x10
 	wantPriority     = 0x20
 	wantFalls        = 0x40
+	wantFeed         = 0x80
 
 	presenceLeaves = 1
 	presenceIsHave = 2
 	presenceRun    = 4
 
-	haveLost = 1
+	haveLost   = 1
+	haveDenied = 2
 
 	walkLeaves = 1
 	walkSpread = 2
 	walkStop   = 4
+	walkProof  = 8
 )
 
 // leafEnd is how many leaves a root can have.
@@ -100,13 +104,14 @@ var (
 func (m *Message) swapWant(i int, e *Entry) int {
 	*e = m.Wants[i]
 	if e.Cancel {
-		e.Priority, e.Type, e.SendDontHave, e.Falls = 0, 0, false, false
+		e.Priority, e.Type, e.SendDontHave, e.Falls, e.Feed = 0, 0, false, false, 0
 	}
 	i++
 	if e.Leaves.Feed == 0 {
 		e.Falls, e.Leaves = false, Leaves{}
 		return i
 	}
+	e.Feed = 0
 	n := uint64(e.Leaves.N())
 	e.Falls = e.Falls && n > 1
 	for ; i < len(m.Wants); i++ {
@@ -285,6 +290,9 @@ func (f *Follow) swapSize() int {
 	if f.flags()&followRange != 0 {
 		n += u32Size(f.First) + u32Size(f.Count)
 	}
+	if f.flags()&followProof != 0 {
+		n += dray.ProofSize
+	}
 	return n
 }
 
@@ -294,6 +302,9 @@ func (e *Entry) swapSize() int {
 		n += e.Leaves.swapSize()
 	} else {
 		n += cidSize(e.CID)
+		if e.Feed != 0 {
+			n += u32Size(e.Feed)
+		}
 	}
 	if e.Priority != 0 && !e.Cancel {
 		_, rank := splitPriority(e.Priority)
@@ -310,6 +321,9 @@ func (p *Presence) swapSize() int {
 }
 
 func (h *Have) swapSize() int {
+	if h.Denied {
+		return 1 + u32Size(h.Feed)
+	}
 	return 1 + u32Size(h.Feed) + u32Size(h.Leaves) + uvarintSize(uint64(len(h.Bits))) + len(h.Bits)
 }
 
@@ -317,6 +331,9 @@ func (w *Walk) swapSize() int {
 	n := 1 + u32Size(w.ID)
 	if w.Stop {
 		return n
+	}
+	if !w.Proof.IsZero() {
+		n += dray.ProofSize
 	}
 	return n + cidSize(w.Root) + u32Size(w.Depth) + uvarintSize(w.Bytes) + uvarintSize(w.Push)
 }
@@ -387,7 +404,7 @@ func (m *Message) checkSwap() error {
 		if h.Feed == 0 {
 			return blame(cid.Undef, errFeed)
 		}
-		if err := h.Bits.within(h.Leaves); err != nil {
+		if err := h.Bits.within(h.Leaves); err != nil && !h.Denied {
 			return blame(cid.Undef, err)
 		}
 	}
@@ -428,7 +445,7 @@ func (w *Walked) check() error {
 	switch {
 	case w.ID == 0:
 		return errWalkID
-	case w.Status > WalkRefused:
+	case w.Status > WalkDenied:
 		return errStatus
 	case len(w.Pushed) > 0 && w.Status > WalkPart:
 		return errPushed
@@ -489,12 +506,7 @@ func (m *Message) appendSwapControl(dst []byte, l *swapLayout) []byte {
 	}
 	dst = l.begin(dst, sectionHaves)
 	for i := range m.Haves {
-		h := &m.Haves[i]
-		dst = append(dst, flag(h.Lost, haveLost))
-		dst = appendU32(dst, h.Feed)
-		dst = appendU32(dst, h.Leaves)
-		dst = appendU32(dst, uint32(len(h.Bits)))
-		dst = append(dst, h.Bits...)
+		dst = m.Haves[i].appendSwap(dst)
 	}
 	dst = l.begin(dst, sectionWalks)
 	for i := range m.Walks {
@@ -550,7 +562,7 @@ func (f *Follow) flags() byte {
 	if f.Stop {
 		return followStop
 	}
-	return flag(f.Durable, followDurable) | flag(f.First|f.Count != 0, followRange)
+	return flag(f.Durable, followDurable) | flag(f.First|f.Count != 0, followRange) | flag(!f.Proof.IsZero(), followProof)
 }
 
 func (f *Follow) appendSwap(dst []byte) []byte {
@@ -561,7 +573,21 @@ func (f *Follow) appendSwap(dst []byte) []byte {
 		dst = appendU32(dst, f.First)
 		dst = appendU32(dst, f.Count)
 	}
+	if f.flags()&followProof != 0 {
+		dst = append(dst, f.Proof[:]...)
+	}
 	return dst
+}
+
+func (h *Have) appendSwap(dst []byte) []byte {
+	if h.Denied {
+		return appendU32(append(dst, haveDenied), h.Feed)
+	}
+	dst = append(dst, flag(h.Lost, haveLost))
+	dst = appendU32(dst, h.Feed)
+	dst = appendU32(dst, h.Leaves)
+	dst = appendU32(dst, uint32(len(h.Bits)))
+	return append(dst, h.Bits...)
 }
 
 func (l Leaves) appendSwap(dst []byte) []byte {
@@ -579,12 +605,15 @@ func (e *Entry) appendSwap(dst []byte) []byte {
 		flags |= wantCancel
 	} else {
 		flags |= flag(e.Type == WantHave, wantHave) | flag(e.SendDontHave, wantSendDontHave) |
-			flag(e.Priority != 0, wantPriority) | flag(e.Falls, wantFalls)
+			flag(e.Priority != 0, wantPriority) | flag(e.Falls, wantFalls) | flag(e.Leaves.Feed == 0 && e.Feed != 0, wantFeed)
 	}
 	dst = append(dst, flags)
 	if e.Leaves.Feed != 0 {
 		dst = e.Leaves.appendSwap(dst)
 	} else {
+		if flags&wantFeed != 0 {
+			dst = appendU32(dst, e.Feed)
+		}
 		dst = appendCID(dst, e.CID)
 	}
 	if flags&wantPriority != 0 {
@@ -607,10 +636,14 @@ func (w *Walk) appendSwap(dst []byte) []byte {
 	if w.Stop {
 		return appendU32(append(dst, walkStop), w.ID)
 	}
-	dst = append(dst, flag(w.Leaves, walkLeaves)|flag(w.Spread, walkSpread))
+	dst = append(dst, flag(w.Leaves, walkLeaves)|flag(w.Spread, walkSpread)|flag(!w.Proof.IsZero(), walkProof))
 	dst = appendU32(dst, w.ID)
 	dst = appendCID(dst, w.Root)
 	dst = appendU32(dst, w.Depth)
 	dst = binary.AppendUvarint(dst, w.Bytes)
-	return binary.AppendUvarint(dst, w.Push)
+	dst = binary.AppendUvarint(dst, w.Push)
+	if !w.Proof.IsZero() {
+		dst = append(dst, w.Proof[:]...)
+	}
+	return dst
 }

@@ -178,7 +178,7 @@ func TestSwapEncodeRefuses(t *testing.T) {
 		{"walk 0", numbered(Message{Walks: []Walk{{Root: v1}}}), errWalkID},
 		{"walk of nothing", numbered(Message{Walks: []Walk{{ID: 1}}}), dray.ErrBadCID},
 		{"end of walk 0", numbered(Message{Walked: []Walked{{}}}), errWalkID},
-		{"end of a walk in an unknown way", numbered(Message{Walked: []Walked{{ID: 1, Status: 4}}}), errStatus},
+		{"end of a walk in an unknown way", numbered(Message{Walked: []Walked{{ID: 1, Status: 5}}}), errStatus},
 		{
 			"end of a walk that did not begin, with leaves",
 			numbered(Message{Walked: []Walked{{ID: 1, Status: WalkAbsent, Leaves: 8, Pushed: Bits("\x07")}}}), errPushed,

@@ -33,6 +33,7 @@ var rooms = []room{
 	{path: "tensor", imports: []string{"."}, pure: true},
 	{path: "reduce", imports: []string{"."}, pure: true},
 	{path: "exchange", imports: []string{".", "wire"}, pure: true},
+	{path: "access", imports: []string{"."}, pure: true},
 
 	{path: "digest", imports: []string{"."}},
 	{path: "store", imports: []string{"."}},
@@ -42,7 +43,7 @@ var rooms = []room{
 	{path: "transport/p2p", imports: []string{".", "wire", "transport"}},
 	{path: "transport/transporttest", imports: []string{".", "wire", "transport"}, tests: true},
 
-	{path: "node", imports: []string{".", "wire", "exchange", "transport", "unixfs", "tensor", "reduce", "digest"}},
+	{path: "node", imports: []string{".", "wire", "exchange", "access", "transport", "unixfs", "tensor", "reduce", "digest"}},
 	{path: "sim", imports: []string{".", "wire", "exchange", "unixfs", "tensor", "reduce"}},
 	{path: "gateway", imports: []string{".", "unixfs", "tensor"}},
 	{path: "hub", imports: []string{".", "unixfs", "tensor"}},
@@ -82,7 +83,7 @@ var libraries = []library{
 
 	{"github.com/cockroachdb/pebble/v2", []string{"store/disk"}, "the index is an inner matter of the disk store"},
 	{"github.com/libp2p", []string{"transport/p2p"}, "libp2p is one transport among others, and its types stay behind the interfaces of package transport"},
-	{"github.com/multiformats/go-multiaddr", []string{"transport/p2p", "node", "cmd/dray"}, "addresses are strings to everyone who does not dial or check them"},
+	{"github.com/multiformats/go-multiaddr", []string{"transport/p2p", "access", "node", "cmd/dray"}, "addresses are strings to everyone who does not dial or check them"},
 
 	{"github.com/ipfs/boxo/bitswap", nil, "Bitswap is what this project implements; boxo's is there to be tested against"},
 	{"github.com/ipfs", nil, "these are the reference implementation: tests compare with it, the product does not need it"},
