@@ -17,8 +17,8 @@ import (
 //
 //  1. Post puts an event into the ring, which drops its oldest when it is full. Wake says that the state lane has news.
 //  2. The writer, one goroutine, opens the stream, and again after it broke, for ever, as Retry says.
-//  3. On a new stream it says who it is, and everything that is not known to have arrived; then it asks the State for
-//     its next difference, the first one in full, and takes events from the ring. The lanes take turns.
+//  3. On a new stream it says who it is, and after a break it hears what has arrived. What has not is written again. Then it
+//     asks the State for its next difference, the first one in full, and takes events from the ring. The lanes take turns.
 //  4. What was written is kept until the receiver acknowledges it. No more than a window is written ahead; behind it, events
 //     wait in the ring, so that a slow receiver costs old events and no memory.
 

@@ -69,6 +69,12 @@ func (d *diary) of(peer dray.PeerID) []string {
 	return append([]string(nil), d.entries[peer]...)
 }
 
+func (d *diary) waiting() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stuck
+}
+
 // links makes Links on a host.
 func links(t testing.TB, n transport.Network, sink transport.Sink, change func(*transport.LinksConfig)) *transport.Links {
 	cfg := transport.LinksConfig{Network: n, Sink: sink}

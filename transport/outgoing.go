@@ -27,6 +27,12 @@ func (o *outgoing) gather() error {
 		defer d.mu.Unlock()
 		return d.broken
 	}
+	if !d.settled && len(d.flying) > 0 {
+		// The receiver is about to say what it has of that: waiting a round trip saves writing it twice.
+		d.busy = len(d.buf) > 0
+		d.mu.Unlock()
+		return nil
+	}
 	again := d.head
 	o.repeat()
 	ask := d.news && d.room(0) && again == nil && !(o.turn && d.ring.len() > 0)
@@ -58,7 +64,7 @@ func (o *outgoing) gather() error {
 	return err
 }
 
-// repeat writes once more the events that may have been lost with an earlier stream. The caller holds mu.
+// repeat writes once more the events that an earlier stream has lost, as far as the receiver remembers. The caller holds mu.
 func (o *outgoing) repeat() {
 	d := o.d
 	for i := range d.flying {

@@ -24,7 +24,8 @@ type Received struct {
 	State, Full bool
 	// Again says that it may have come before, to a receiver that has forgotten it.
 	Again bool
-	// Missed is how many events were dropped right before it, on either side.
+	// Missed is how many events were dropped right before it, on either side. To a receiver that has forgotten the peer, or has
+	// just come to know it, they are all there were.
 	Missed uint64
 }
 

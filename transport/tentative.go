@@ -12,8 +12,10 @@ type TentativeConfig struct {
 	Peers int
 	// Messages and Bytes bound what is kept of each: the most recent messages. If zero, 64 and 256 KiB.
 	Messages, Bytes int
-	// Age is how long a message is kept, and a peer that stays undecided. If zero, one minute; if negative, for ever.
+	// Age is how long a message is kept. If zero, one minute; if negative, for ever.
 	Age time.Duration
+	// Wait is how long a peer may stay undecided before it is dismissed. If zero, ten minutes; if negative, for ever.
+	Wait time.Duration
 }
 
 func (c *TentativeConfig) setDefaults() {
@@ -28,6 +30,9 @@ func (c *TentativeConfig) setDefaults() {
 	}
 	if c.Age == 0 {
 		c.Age = time.Minute
+	}
+	if c.Wait == 0 {
+		c.Wait = 10 * time.Minute
 	}
 }
 
@@ -91,8 +96,8 @@ func (t *Tentative[M]) Add(now time.Time, peer dray.PeerID) (dismissed []Held[M]
 // Has reports whether a peer is there.
 func (t *Tentative[M]) Has(peer dray.PeerID) bool { return t.guests[peer] != nil }
 
-// Hold keeps a message of a peer that is there, of so many bytes, and returns those that had to go for it; it may be the
-// message itself, when it is larger than the bound.
+// Hold keeps a message of a peer that is there, of so many bytes, and returns those that had to go for it. What is kept never has
+// a gap: when a message is larger than the bound, it goes with all before it.
 func (t *Tentative[M]) Hold(now time.Time, peer dray.PeerID, m M, size int) (dropped []M) {
 	g := t.guests[peer]
 	if g == nil {
@@ -153,7 +158,7 @@ func (t *Tentative[M]) Take(now time.Time, peer dray.PeerID) (Held[M], bool) {
 
 // Expire dismisses the peers that have been undecided for too long.
 func (t *Tentative[M]) Expire(now time.Time) (dismissed []Held[M]) {
-	for t.cfg.Age > 0 && len(t.order) > 0 && now.Sub(t.order[0].since) >= t.cfg.Age {
+	for t.cfg.Wait > 0 && len(t.order) > 0 && now.Sub(t.order[0].since) >= t.cfg.Wait {
 		h, _ := t.Take(now, t.order[0].peer)
 		dismissed = append(dismissed, h)
 	}
@@ -162,10 +167,10 @@ func (t *Tentative[M]) Expire(now time.Time) (dismissed []Held[M]) {
 
 // Due returns when Expire will have something to do; false if never.
 func (t *Tentative[M]) Due() (time.Time, bool) {
-	if t.cfg.Age <= 0 || len(t.order) == 0 {
+	if t.cfg.Wait <= 0 || len(t.order) == 0 {
 		return time.Time{}, false
 	}
-	return t.order[0].since.Add(t.cfg.Age), true
+	return t.order[0].since.Add(t.cfg.Wait), true
 }
 
 // Peers returns who is there, the least recently created first.
