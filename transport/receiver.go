@@ -96,8 +96,13 @@ func (r *Receiver) Run(ctx context.Context, s Stream) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	in := &incoming{s: s, cancel: cancel}
-	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
-	defer stop()
+	reset := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset(); close(reset) })
+	defer func() {
+		if !stop() {
+			<-reset
+		}
+	}()
 	r.mu.Lock()
 	old, closed := r.newest, r.closed
 	if !closed {
