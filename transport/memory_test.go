@@ -64,6 +64,13 @@ func TestMemory(t *testing.T) {
 	})
 }
 
+func TestMemoryLinks(t *testing.T) {
+	transporttest.RunLinks(t, func(t *testing.T) transporttest.Factory {
+		m := transport.NewMemory(transport.MemoryConfig{})
+		return func(t *testing.T) transport.Network { return m.NewHost() }
+	})
+}
+
 func TestMemoryWithDelay(t *testing.T) {
 	transporttest.Run(t, func(t *testing.T) transporttest.Factory {
 		m := transport.NewMemory(transport.MemoryConfig{Latency: time.Millisecond, Bandwidth: 400e6})

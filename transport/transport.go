@@ -2,9 +2,14 @@
 // somebody who finds peers. [Memory] is a network inside one process; package transport/p2p is libp2p. Package
 // transport/transporttest holds the suite that every implementation passes.
 //
+// On top of these are links. A [Dispatcher] writes to one peer, on a stream that it opens again for as long as it lives, and
+// has two lanes: in the state lane, changes of a state that is said anew when the stream breaks; in the event lane, a bounded
+// queue that drops its oldest. A [Receiver] reads what a Dispatcher writes. [Tentative] keeps the last that undecided peers say.
+// [Links] keeps one of each for the members of a group, as an [Admission] allows.
+//
 // # What it does not do
 //
-// It does not know what the streams carry, which peers are good, or when to dial again.
+// It does not know what the streams carry or which peers are good. A Dispatcher dials again when it is told to.
 package transport
 
 import (

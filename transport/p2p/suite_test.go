@@ -36,3 +36,23 @@ func TestSuite(t *testing.T) {
 		})
 	}
 }
+
+// TestLinks runs the suite of links over TCP and QUIC.
+func TestLinks(t *testing.T) {
+	for _, row := range []struct{ name, listen string }{
+		{"TCP", "/ip4/127.0.0.1/tcp/0"},
+		{"QUIC", "/ip4/127.0.0.1/udp/0/quic-v1"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			transporttest.RunLinks(t, func(*testing.T) transporttest.Factory {
+				return func(t *testing.T) transport.Network {
+					h, err := p2p.New(p2p.Config{Listen: []string{row.listen}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return h
+				}
+			})
+		})
+	}
+}

@@ -108,6 +108,7 @@ type world struct {
 	suite Suite
 	make  Factory
 	hosts []*party
+	links []*linked
 	wg    sync.WaitGroup
 }
 
@@ -202,8 +203,11 @@ func (p *party) conn(id dray.PeerID) transport.Conn {
 	return p.conns[id]
 }
 
-// end closes all hosts and checks that none of the network's own goroutines is left.
+// end stops all links, closes all hosts and checks that none of the network's own goroutines is left.
 func (w *world) end() {
+	for _, l := range w.links {
+		l.Stop()
+	}
 	for _, h := range w.hosts {
 		if err := h.Close(); err != nil {
 			w.Errorf("close: %v", err)
