@@ -34,11 +34,13 @@ var rooms = []room{
 	{path: "reduce", imports: []string{"."}, pure: true},
 	{path: "exchange", imports: []string{".", "wire"}, pure: true},
 	{path: "access", imports: []string{"."}, pure: true},
+	{path: "jobs", imports: []string{"."}, pure: true},
 
 	{path: "digest", imports: []string{"."}},
 	{path: "store", imports: []string{"."}},
 	{path: "store/disk", imports: []string{"."}},
 	{path: "store/storetest", imports: []string{"."}, tests: true},
+	{path: "jobs/journal", imports: []string{"jobs"}},
 	{path: "transport", imports: []string{".", "wire"}},
 	{path: "transport/p2p", imports: []string{".", "wire", "transport"}},
 	{path: "transport/transporttest", imports: []string{".", "wire", "transport"}, tests: true},
