@@ -368,12 +368,14 @@ func (e *Engine) inTurn() {
 	}
 	for !e.shape.asks {
 		var best *session
+		var class Class
 		for _, s := range e.work {
 			if s.passed || s.ended() {
 				continue
 			}
-			if best == nil || urgency(s) > urgency(best) || urgency(s) == urgency(best) && s.asked < best.asked {
-				best = s
+			c := max(urgency(s), s.cfg.Class) // what is demanded and what is offered to some peers has the session's
+			if best == nil || c > class || c == class && s.asked < best.asked {
+				best, class = s, c
 			}
 		}
 		if best == nil {
