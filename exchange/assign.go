@@ -33,7 +33,10 @@ func (e *Engine) assign() {
 	for len(e.dirtySessions) > 0 {
 		e.work, e.dirtySessions = e.dirtySessions, e.work[:0]
 		sortByUrgency(e.work)
-		for again := true; again; {
+		if e.shape.down.limits() {
+			e.inTurn()
+		}
+		for again := !e.shape.down.limits(); again; {
 			again = false
 			for _, s := range e.work {
 				if !s.ended() && e.fill(s, fillQuantum) == fillQuantum {
@@ -80,8 +83,7 @@ func (e *Engine) fill(s *session, n int) int {
 func (e *Engine) fillDemand(s *session, n int) int {
 	given := 0
 	for given < n && s.demanded > 0 && s.mayAsk() {
-		if e.receiving >= e.cfg.ReceiveBytes {
-			e.held = true
+		if e.full() {
 			break
 		}
 		sp := s.first()
@@ -150,12 +152,8 @@ func (e *Engine) offerToFeeds(w *want) {
 func (e *Engine) fillPending(s *session, n int) int {
 	given := 0
 	for given < n && s.mayAsk() {
-		if e.receiving >= e.cfg.ReceiveBytes {
-			e.held = true
-			break
-		}
 		w := s.pending.top()
-		if w == nil {
+		if w == nil || e.full() {
 			break
 		}
 		var sp *sessionPeer
@@ -334,7 +332,7 @@ func (e *Engine) offer(w *want) {
 			best = sp
 		}
 	}
-	if best != nil && s.mayAsk() {
+	if best != nil && s.mayAsk() && !e.dry() {
 		e.askBlock(w, best)
 		return
 	}
@@ -399,20 +397,20 @@ func (e *Engine) fillCandidates(p *peer) {
 // fillOffered does the same for every peer of a session, when one of them has got room otherwise than by delivering, or
 // when the session may ask again.
 func (e *Engine) fillOffered(s *session) {
-	if !s.offered || !s.mayAsk() {
+	if !s.offered || !s.mayAsk() || e.dry() {
 		return
 	}
 	s.offered = false
 	for _, sp := range s.peers {
 		e.fillFrom(sp)
 	}
-	s.offered = s.offered || !s.mayAsk() // then some candidates were not looked at
+	s.offered = s.offered || !s.mayAsk() || e.shape.asks // then some candidates were not looked at
 }
 
 func (e *Engine) fillFrom(sp *sessionPeer) {
 	for tries := 0; tries < askAgain && len(sp.cand) > 0 && sp.s.mayAsk(); tries++ {
 		w := sp.cand.peek()
-		if w == nil || !sp.p.roomFor(w.rank.class) {
+		if w == nil || !sp.p.roomFor(w.rank.class) && !(sp.p.roomHeld() && w.asks.of(sp.p) != nil) || e.dry() {
 			break
 		}
 		sp.cand.pop()
@@ -449,7 +447,7 @@ func (e *Engine) follow(s *session) {
 				limit = probeFew
 			}
 		}
-		for sp.asks < limit && sp.p.entries < maxEntries-entryReserve {
+		for sp.asks < limit && sp.p.entries < e.haveEntries() {
 			w, next := s.log.next(sp.cursor)
 			if w == nil {
 				if sp.use == useFeed || !e.expose(s, sp) {
@@ -498,7 +496,7 @@ func (e *Engine) expose(s *session, sp *sessionPeer) bool {
 func (e *Engine) takeOver(s *session) {
 	for n := 0; n < takeOverTurn; n++ {
 		sp := s.first()
-		if sp == nil || !sp.p.room() || len(s.pending) > 0 || s.waiting == 0 || !s.active() || s.demanded > 0 && sp.spread() {
+		if sp == nil || !sp.p.room() || len(s.pending) > 0 || s.waiting == 0 || !s.active() || s.demanded > 0 && sp.spread() || e.dry() {
 			return
 		}
 		var victim *sessionPeer

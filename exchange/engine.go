@@ -36,6 +36,8 @@ type Config struct {
 	Withhold bool
 	// Ban is how long a peer that breaks the protocol is refused. If zero, one hour.
 	Ban time.Duration
+	// Limits bound what passes. If zero, nothing does. [Engine.SetLimits] changes them.
+	Limits Limits
 }
 
 func (c *Config) setDefaults() {
@@ -86,6 +88,7 @@ type Engine struct {
 	left     []*peer // gone, oldest first
 	lastSlot int
 	accounts accounts
+	shape    shaping
 
 	serving servingQueue
 	timers  timers
@@ -141,13 +144,12 @@ type Stats struct {
 // New returns an Engine that knows nobody and wants nothing.
 func New(cfg Config) *Engine {
 	cfg.setDefaults()
-	return &Engine{
+	e := &Engine{
 		cfg:      cfg,
 		rand:     rand.New(rand.NewPCG(cfg.Seed, 0x9e3779b97f4a7c15)),
 		wants:    make(map[cid.Cid]*want),
 		sessions: make(map[SessionID]*session),
 		peers:    make(map[dray.PeerID]*peer),
-		accounts: accounts{of: make(map[dray.PeerID]*Account)},
 		serving: servingQueue{
 			waiting: make(map[cid.Cid]*served), copies: copyCount{of: make(map[cid.Cid]int32)},
 		},
@@ -157,6 +159,9 @@ func New(cfg Config) *Engine {
 		early:     make(map[cid.Cid]early),
 		awaited:   make(map[cid.Cid]int),
 	}
+	e.accounts.init()
+	e.SetLimits(0, cfg.Limits)
+	return e
 }
 
 // Ready is what the driver must do now. Each slice is in order.
@@ -264,6 +269,7 @@ func (r *Ready) reset() {
 
 // Ready hands out wants and returns everything to be done since the last call. The result is valid until the next call.
 func (e *Engine) Ready() *Ready {
+	e.openBuckets()
 	e.assign()
 	for i, p := range e.dirtyPeers {
 		p.dirty = false
@@ -281,6 +287,7 @@ func (e *Engine) Ready() *Ready {
 	if t, ok := e.timers.next(); ok {
 		e.ready.Wake = max(t, 1)
 	}
+	e.ready.Wake = e.wakeForBuckets(e.ready.Wake)
 	e.ready, e.spare = e.spare, e.ready
 	e.ready.reset()
 	return &e.spare
@@ -473,11 +480,12 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block, walked bool) bool {
 	if w == nil {
 		w = e.demandedWant(b.CID())
 	}
+	e.arrived(p, w, size)
 	if w == nil && e.keepEarly(p, b) {
 		return true
 	}
 	if w == nil || w.state == Receiving {
-		p.acct.Duplicate += size
+		e.acct(p).Duplicate += size
 		p.flow.heard = e.now
 		if w == nil && !e.done.contains(b.CID()) && !p.allow(size) {
 			e.stats.Uninvited++
@@ -531,7 +539,7 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block, walked bool) {
 		p.flow.answered(e.now) // it came by itself, with a walk: how fast says nothing
 	}
 	p.health.delivered()
-	p.acct.Received += size
+	e.acct(p).Received += size
 	p.merit.succeeded(e.now)
 	if p.flight.n == 0 {
 		p.flow.asked = 0
@@ -582,7 +590,7 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 		}
 		switch {
 		case w.state != Pending:
-		case sp.s.mayAsk() && p.roomFor(w.rank.class):
+		case sp.s.mayAsk() && (p.roomFor(w.rank.class) || p.roomHeld()) && !e.dry():
 			e.askBlock(w, sp)
 		default:
 			sp.offerTo(w)

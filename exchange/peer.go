@@ -42,7 +42,7 @@ type peer struct {
 
 	dialWait  time.Duration // the last back-off of dialling, 0 after a connection
 	dialAgain time.Duration // not to be dialled before
-	acct      *Account
+	acct      *Account      // nil when there is none, as there may be not once it has left
 
 	// The state lane: what is to be announced. A cancel and an ask for one CID are never both pending.
 	queue     askList   // asks to be announced, in order
@@ -96,6 +96,7 @@ type peer struct {
 	merit   merit
 	key     int64 // place under the engine's strategy, smaller first; the key of spHeap
 	serve   serving
+	shape   peerShape
 	badness int // uninvited or wrong blocks since connected
 }
 
@@ -118,7 +119,7 @@ func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
 	p.flow.reset(e.cfg.Window)
 	p.health.connected(now)
 	e.upPeers = append(e.upPeers, p)
-	e.roomChanged(p)
+	e.limitPeer(p)
 	for _, s := range e.sessionList {
 		e.join(s, p)
 	}
@@ -234,6 +235,7 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	p.writing = false
 	p.msg, p.carried = wire.Message{}, 0 // the driver may still be writing the last one
 	e.stopServing(p)
+	e.leaveAccount(id)
 	e.forgetPeers(p)
 }
 
@@ -242,7 +244,7 @@ func (e *Engine) peer(id dray.PeerID) *peer {
 	p := e.peers[id]
 	if p == nil {
 		e.lastSlot++
-		p = &peer{id: id, slot: e.lastSlot, acct: e.account(id), merit: merit{trust: 1}}
+		p = &peer{id: id, slot: e.lastSlot, merit: merit{trust: 1}}
 		p.timer = timer{heap: -1, peer: p}
 		p.serve.ring = -1
 		p.flow.reset(e.cfg.Window)
@@ -272,6 +274,7 @@ func (e *Engine) Sent(now time.Duration, id dray.PeerID) {
 			e.stats.Served += int64(len(p.msg.Blocks))
 			e.stats.ServedBytes += p.carried
 			p.acct.Sent += p.carried
+			e.shape.sent.add(now, p.carried)
 			p.carried = 0
 		}
 		if e.hasNews(p) {
@@ -299,13 +302,18 @@ func (p *peer) usable() bool { return p.up && !p.withholds && p.health.usable() 
 
 // room reports whether the peer may be asked for one more block of an ordinary want.
 func (p *peer) room() bool {
-	return p.usable() && p.entries < maxEntries-entryReserve && p.blocks < p.health.limit() &&
-		(p.inflight == 0 || p.inflight < p.flow.window)
+	return p.entries < maxEntries-entryReserve && p.roomHeld()
+}
+
+// roomHeld is room for a block that the peer was asked about already: it takes the place of that question.
+func (p *peer) roomHeld() bool {
+	return p.usable() && !p.shape.thirsty && p.blocks < p.health.limit() &&
+		(p.inflight == 0 || p.inflight < p.flow.window && (p.shape.most == 0 || p.inflight < p.shape.most))
 }
 
 // roomFor is room for a want of the given class: urgent ones overtake the window.
 func (p *peer) roomFor(c Class) bool {
-	return p.room() || c >= Urgent && p.usable() && p.entries < maxEntries && p.blocks < p.health.limit()
+	return p.room() || c >= Urgent && p.usable() && !p.shape.thirsty && p.entries < maxEntries && p.blocks < p.health.limit()
 }
 
 // roomChanged recomputes the key of p under the engine's strategy, and its place in the heaps of its sessions.
@@ -313,7 +321,7 @@ func (e *Engine) roomChanged(p *peer) {
 	p.key = e.key(p)
 	room := p.room()
 	for _, sp := range p.sps {
-		if room && len(sp.cand) > 0 {
+		if len(sp.cand) > 0 && (room || p.roomHeld()) {
 			sp.s.offered = true
 			e.dirtySession(sp.s)
 		}
@@ -338,7 +346,7 @@ func (e *Engine) hasNews(p *peer) bool {
 		return true
 	}
 	return p.caps.Indexes && (len(p.follows)+len(p.stops)+len(p.newsy) > 0 || p.greeted && p.info != e.info() || len(p.stopWalks) > 0 || p.asksToWalk() ||
-		p.answering() || p.creditDue())
+		e.answersWalk(p) || p.creditDue())
 }
 
 // credit is what the peer may send in all, as of now: what it has sent, what it was asked for or may send unasked, and a
@@ -394,9 +402,10 @@ func (e *Engine) announceRoots(p *peer, m *wire.Message) {
 		}
 		s.walk.said = true
 		o := s.cfg.Walk
+		bytes, push := e.walkWithin(p, o)
 		m.Walks = append(m.Walks, wire.Walk{
-			ID: s.walk.id, Root: s.cfg.Root, Depth: uint32(o.Depth), Bytes: uint64(o.Bytes), Leaves: o.Leaves,
-			Push: uint64(o.Push), Spread: s.cfg.Order == Rarest,
+			ID: s.walk.id, Root: s.cfg.Root, Depth: uint32(o.Depth), Bytes: bytes, Leaves: o.Leaves,
+			Push: push, Spread: s.cfg.Order == Rarest,
 		})
 		if p.flight.n == 0 {
 			p.flow.begin(e.now)

@@ -217,6 +217,7 @@ func (e *Engine) Loaded(now time.Duration, l Load, size int64, data []byte, err 
 	if err != nil {
 		e.unload(v)
 		p.serve.sent -= v.size // the peer will not see it
+		e.giveUp(p, v.size)
 		e.lookedUp(v, 0, false)
 		return false
 	}
@@ -283,6 +284,7 @@ func (e *Engine) BlockSent(now time.Duration, id dray.PeerID, c cid.Cid) {
 	e.stats.Served++
 	e.stats.ServedBytes += v.size
 	p.acct.Sent += v.size
+	e.shape.sent.add(now, v.size)
 	e.unload(v)
 	if v.again {
 		v.again = false
@@ -309,6 +311,7 @@ func (e *Engine) unserve(v *served) {
 	case serveLoading:
 		e.unload(v)
 		v.p.serve.sent -= v.size
+		e.giveUp(v.p, v.size)
 	case serveQueued:
 		v.p.serve.remove(v)
 		v.p.serve.queued -= v.size
@@ -360,6 +363,9 @@ func (e *Engine) leaveRing(p *peer) {
 		e.serving.turn--
 	case i == e.serving.turn:
 		e.serving.given = false
+		if i == len(e.serving.ring) {
+			e.serving.turn = 0 // or the peer, back before the next turn, would have it again
+		}
 	}
 	p.serve.ring = -1
 	p.serve.deficit = 0
@@ -370,7 +376,7 @@ func (e *Engine) leaveRing(p *peer) {
 func (e *Engine) pull() {
 	q := &e.serving
 	idle := 0 // peers in a row that could take nothing
-	for len(q.ring) > 0 && q.out < e.cfg.ServeBytes && idle < len(q.ring) {
+	for len(q.ring) > 0 && q.out < e.cfg.ServeBytes && idle < len(q.ring) && e.upOpen() {
 		if q.turn >= len(q.ring) {
 			q.turn = 0
 		}
@@ -388,14 +394,14 @@ func (e *Engine) pull() {
 			q.given = true
 		}
 		idle = 0
-		for len(sv.tasks) > 0 && sv.tasks[0].size <= sv.deficit && q.out < e.cfg.ServeBytes && e.mayRead(p) {
+		for len(sv.tasks) > 0 && sv.tasks[0].size <= sv.deficit && q.out < e.cfg.ServeBytes && e.upOpen() && e.mayRead(p) {
 			e.read(sv)
 		}
 		if len(sv.tasks) == 0 {
 			e.leaveRing(p)
 			continue
 		}
-		if q.out >= e.cfg.ServeBytes && sv.tasks[0].size <= sv.deficit && e.mayRead(p) {
+		if (q.out >= e.cfg.ServeBytes || !e.upOpen()) && sv.tasks[0].size <= sv.deficit && e.mayRead(p) {
 			break // its turn is not over: it goes on when there is room again
 		}
 		q.turn++
@@ -410,7 +416,7 @@ func (e *Engine) pull() {
 // few slow peers would hold all of what is served.
 func (e *Engine) mayRead(p *peer) bool {
 	sv := &p.serve
-	return p.credited() && (sv.out == 0 || sv.out < e.cfg.PeerServeBytes && !sv.ahead())
+	return p.credited() && (sv.out == 0 || sv.out < e.cfg.PeerServeBytes && !sv.ahead()) && e.upOpenFor(p)
 }
 
 func (s *serving) ahead() bool { return s.rate > 0 && float64(s.out) >= s.rate*serveAhead.Seconds() }
@@ -449,13 +455,13 @@ func (e *Engine) pullPastStuck() {
 		}
 	}
 	bound := e.cfg.ServeBytes + min(q.stuck, e.cfg.ServeBytes)
-	for n := len(q.ring); n > 0 && len(q.ring) > 0 && q.out < bound; n-- {
+	for n := len(q.ring); n > 0 && len(q.ring) > 0 && q.out < bound && e.upOpen(); n-- {
 		// It goes round as in pull, or those at the end of the ring would never have their turn.
 		if q.turn >= len(q.ring) {
 			q.turn = 0
 		}
 		p := q.ring[q.turn]
-		if p.serve.out == 0 && p.credited() {
+		if p.serve.out == 0 && p.credited() && e.upOpenFor(p) {
 			e.read(&p.serve)
 			p.serve.deficit = 0
 			if len(p.serve.tasks) == 0 {
@@ -482,6 +488,7 @@ func (e *Engine) read(sv *serving) {
 	sv.deficit -= v.size
 	sv.out += v.size
 	sv.sent += v.size
+	e.takeUp(v.p, v.size)
 	e.serving.out += v.size
 	v.state = serveLoading
 	e.ready.Loads = append(e.ready.Loads, Load{Peer: v.p.id, CID: v.cid, Size: v.size})
@@ -494,11 +501,14 @@ func (e *Engine) read(sv *serving) {
 	}
 }
 
+// weight is the peer's share of what is served in a turn: that of its service and, while there is not enough for all, of
+// its account.
 func (e *Engine) weight(p *peer) float64 {
-	if len(e.serving.ring) < 2 || e.serving.out < e.cfg.ServeBytes/2 {
-		return 1
+	share := p.shape.service.share()
+	if len(e.serving.ring) < 2 || !e.scarce() {
+		return share
 	}
-	return p.acct.weight()
+	return share * p.acct.weight(share)
 }
 
 func (s *serving) before(i, j int) bool {

@@ -110,8 +110,10 @@ type session struct {
 	hedged  int64  // bytes asked for twice on purpose
 
 	dirty     bool
-	look      int  // where takeOver looked last among peers
-	offered   bool // a peer may have room for one of its candidates
+	look      int   // where takeOver looked last among peers
+	asked     int64 // bytes asked for under limits, for fairness; see inTurn
+	passed    bool  // by inTurn
+	offered   bool  // a peer may have room for one of its candidates
 	timer     timer
 	findAfter time.Duration // delay before the next search for peers
 	findAt    time.Duration // when the next search may be

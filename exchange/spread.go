@@ -45,7 +45,7 @@ func (sp *sessionPeer) spread() bool {
 // roomToSpare reports whether the peer behind sp may be asked for a leaf that nobody else has, beyond its window.
 func (sp *sessionPeer) roomToSpare() bool {
 	p := sp.p
-	return sp.use == useHolder && sp.spread() && !sp.full && p.usable() && p.entries < maxEntries-entryReserve &&
+	return sp.use == useHolder && sp.spread() && !sp.full && p.usable() && !p.shape.thirsty && p.entries < maxEntries-entryReserve &&
 		p.blocks < min(spareAsks, p.health.limit())
 }
 
@@ -107,7 +107,7 @@ func (s *session) spares(holder *peer) *sessionPeer {
 		if 3*p.flow.rate < holder.flow.rate {
 			continue // its line is slow: it would only take longer
 		}
-		if sp.use != useFeed || sp.dry || !p.usable() || p.health.state == HealthSlow || p.entries >= maxEntries-entryReserve ||
+		if sp.use != useFeed || sp.dry || !p.usable() || p.shape.thirsty || p.health.state == HealthSlow || p.entries >= maxEntries-entryReserve ||
 			p.blocks >= p.health.limit() || p.inflight >= spareBytes && p.flow.expect(p.inflight) >= spareWait {
 			continue
 		}

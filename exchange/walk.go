@@ -211,7 +211,7 @@ func (e *Engine) dropEarly(s *session) {
 		case x.s == s:
 			delete(e.early, c)
 			e.earlyBytes -= int64(x.b.Size())
-			x.p.acct.Duplicate += int64(x.b.Size())
+			e.acct(x.p).Duplicate += int64(x.b.Size())
 			e.stats.Duplicates++
 			e.stats.DuplicateBytes += int64(x.b.Size())
 			e.ready.Discards = append(e.ready.Discards, x.b)
@@ -540,7 +540,7 @@ func (e *Engine) appendAnswer(p *peer, m *wire.Message) {
 	}
 	p.refusals = p.refusals[:0]
 	for i, a := range p.answers {
-		if !p.canAnswer(a) {
+		if !e.canAnswer(p, a) {
 			continue
 		}
 		var size int64
@@ -550,6 +550,7 @@ func (e *Engine) appendAnswer(p *peer, m *wire.Message) {
 		m.Blocks, a.blocks = a.blocks, nil
 		p.serve.sent += size
 		p.carried = size
+		e.answered(p, size)
 		if !a.last {
 			a.loading = true
 			e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: a.w})
@@ -564,13 +565,13 @@ func (e *Engine) appendAnswer(p *peer, m *wire.Message) {
 	}
 }
 
-// answering reports whether there is something to write of an answer to a walk.
-func (p *peer) answering() bool {
+// answersWalk reports whether there is something to write of an answer to a walk.
+func (e *Engine) answersWalk(p *peer) bool {
 	if len(p.refusals) > 0 {
 		return true
 	}
 	for _, a := range p.answers {
-		if p.canAnswer(a) {
+		if e.canAnswer(p, a) {
 			return true
 		}
 	}
@@ -578,12 +579,12 @@ func (p *peer) answering() bool {
 }
 
 // canAnswer reports whether there is something to write of an answer, and credit for it.
-func (p *peer) canAnswer(a *walked) bool {
+func (e *Engine) canAnswer(p *peer, a *walked) bool {
 	switch {
 	case a.loading:
 		return false
 	case len(a.blocks) > 0:
-		return p.credited()
+		return p.credited() && e.mayAnswer(p)
 	}
 	return !a.last || !a.waits
 }

@@ -102,6 +102,7 @@ type ask struct {
 	size int64         // bytes charged to the peer's window, 0 when not charged
 
 	block     bool     // the peer was asked for the block itself at some time
+	paid      bool     // its size was taken from the buckets, see limit.go
 	pushed    bool     // the peer sends the block without having been asked
 	withdrawn bool     // and told since that it is not wanted
 	told      bool     // the peer has heard of it, or of an earlier ask whose cancel this one replaced
@@ -513,6 +514,7 @@ func (e *Engine) charge(a *ask) {
 	}
 	a.size = a.w.size
 	a.p.inflight += a.size
+	e.pay(a)
 	a.p.blocks++
 	a.w.blocks++
 	e.took(a.p)
@@ -526,6 +528,7 @@ func (e *Engine) uncharge(a *ask) {
 	}
 	a.kind = askLate
 	a.p.inflight -= a.size
+	e.unpay(a)
 	a.p.blocks--
 	a.w.blocks--
 	a.size = 0
