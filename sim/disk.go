@@ -15,6 +15,8 @@ type Disk struct {
 	Rate float64
 	// FailWrites and FailReads are the probabilities that a write or a read of a block fails.
 	FailWrites, FailReads float64
+	// Full says that there is no room: writes fail.
+	Full bool
 	// Stuck says that no write ever ends.
 	Stuck bool
 }
@@ -76,12 +78,13 @@ func (h *Host) write(s exchange.Store) {
 	h.storing[r] = true
 	takes := h.does(int64(s.Block.Size()))
 	block := s.Block
-	if w.chance(h.cfg.Disk.FailWrites) {
+	if h.cfg.Disk.Full || w.chance(h.cfg.Disk.FailWrites) {
 		h.during(takes, func() { h.stored(r, block, dray.ErrNoSpace) })
 		return
 	}
 	h.during(takes, func() {
 		h.has.add(r)
+		h.fresh = append(h.fresh, freshBlock{r, w.now})
 		h.during(w.between(0, h.cfg.Disk.Jitter), func() { h.stored(r, block, nil) })
 	})
 }
@@ -90,4 +93,23 @@ func (h *Host) stored(r Ref, b dray.Block, err error) {
 	delete(h.storing, r)
 	h.e.Stored(h.w.now, b, err)
 	h.kick()
+}
+
+// freshBlock is a block that was written and may not be synced yet.
+type freshBlock struct {
+	r  Ref
+	at time.Duration
+}
+
+const syncEvery = time.Second // the store syncs by itself at least so often
+
+// losePower takes back, with probability p, what a crashed host had written and not synced.
+func (h *Host) losePower(p float64) {
+	for _, b := range h.fresh {
+		if h.w.now-b.at < syncEvery && h.w.chance(p) && h.has.has(b.r) && !h.synced.has(b.r) {
+			h.w.trace.note("%v %s loses %s with the power\n", h.w.now, h.name, h.w.content.names[b.r])
+			h.has.remove(b.r)
+		}
+	}
+	h.fresh = nil
 }

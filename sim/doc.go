@@ -7,7 +7,9 @@
 // A [World] owns the clock, the queue of events and all randomness: one seed gives one history, to the byte, and its hash is
 // the [World.Trace]. A [Host] is an engine with a model of a disk and of its access line. A connection is one direction each
 // way of a control stream and a few data streams; it can be cut and made again. A [Fetch] is the application: a session, what
-// it wants, and what it was told. [Faults] make a host lie, stall or go silent. A scenario sets a World up, runs it, and returns a
+// it wants, and what it was told. [Faults] make a host lie, stall or go silent; outages happen to honest hosts, their disks and the
+// network between them, for a while. A [Schedule] is a scenario as data: what is drawn from a seed, can be written as text and read again.
+// A scenario sets a World up, runs it, and returns a
 // [Result] or the first broken invariant.
 //
 // # The model of the network

@@ -35,6 +35,9 @@ type Faults struct {
 
 func (f Faults) honest() bool { return f == Faults{} }
 
+// honest reports whether the host was honest all its life. One that was suspended, frozen or deaf for a while was.
+func (h *Host) honest() bool { return h.cfg.Faults.honest() && !h.lied }
+
 // faultsOnUp does what a faulty host does to a new peer.
 func (h *Host) faultsOnUp(l *half) {
 	f := h.faults

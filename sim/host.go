@@ -15,6 +15,10 @@ const Gbit = 125e6
 
 // HostConfig describes a host. The zero value is an honest one on a gigabit line with an instant disk.
 type HostConfig struct {
+	// Number, if Numbered, is the host's number, which its name is made of. Otherwise hosts are numbered as they come, or, if that
+	// number is taken, from a thousand on.
+	Number   int
+	Numbered bool
 	// Up and Down are the access line's rates in bytes a second. If zero, Gbit.
 	Up, Down float64
 	// Delay is the host's part of the one-way delay to anybody. If zero, 1 ms.
@@ -41,6 +45,12 @@ type Host struct {
 	id     dray.PeerID
 	cfg    HostConfig
 	faults Faults
+	lied   bool // it was not honest at times, by an event
+
+	suspended bool     // it does nothing, and is not to blame
+	late      []func() // what is due when it goes on
+	side      uint64   // of cuts of the network
+	truncate  float64  // probability that a block it sends ends in the middle
 
 	e      *exchange.Engine
 	alive  bool
@@ -52,7 +62,7 @@ type Host struct {
 	inTurn   bool // the engine's wishes are being carried out
 	again    bool // and it has more
 	turnFunc func()
-	wake     time.Duration
+	wakes    time.Duration // when a call of Advance is planned
 	turns    int
 
 	lists    [2][]*half // connections with something to send, control and data, the next first
@@ -65,6 +75,8 @@ type Host struct {
 	walks   int // fetches of this life that began with a walk: blocks may come before they are wanted
 	disk    diskState
 	has     refs // written blocks
+	synced  refs // of which those that survive a loss of power, as the engine was told
+	fresh   []freshBlock
 	fetches []*Fetch
 	byID    map[exchange.SessionID]*Fetch
 	wanted  tally // sessions of this life that want a block
@@ -108,13 +120,21 @@ func (w *World) Add(cfg HostConfig) *Host {
 	if cfg.Version == 0 {
 		cfg.Version = wire.V120
 	}
-	h := &Host{w: w, cfg: cfg, faults: cfg.Faults, name: fmt.Sprintf("h%d", len(w.hosts)), number: len(w.hosts)}
+	if !cfg.Numbered {
+		cfg.Number = len(w.hosts)
+		if w.byID[dray.PeerID(hostName(cfg.Number))] != nil {
+			cfg.Number += 1000
+		}
+	}
+	h := &Host{w: w, cfg: cfg, faults: cfg.Faults, name: hostName(cfg.Number), number: cfg.Number}
 	h.id = dray.PeerID(h.name)
 	w.hosts = append(w.hosts, h)
 	w.byID[h.id] = h
 	h.Start()
 	return h
 }
+
+func hostName(number int) string { return fmt.Sprintf("h%d", number) }
 
 // Start brings a host that crashed or left back, with the blocks that it had written and nothing else.
 func (h *Host) Start() {
@@ -128,10 +148,11 @@ func (h *Host) Start() {
 	h.e = exchange.New(cfg)
 	h.alive = true
 	h.life++
+	h.suspended, h.late = false, nil
 	h.conns = make(map[dray.PeerID]*half)
 	h.halves, h.lists = nil, [2][]*half{}
 	h.upDebt = 0
-	h.sending, h.planned, h.wake = false, false, 0
+	h.sending, h.planned, h.wakes = false, false, 0
 	h.inTurn, h.turnFunc = false, h.newTurn()
 	h.disk = diskState{}
 	h.fetches, h.byID = nil, make(map[exchange.SessionID]*Fetch)
@@ -152,6 +173,7 @@ func (h *Host) Crash() {
 	h.tally()
 	h.alive = false
 	h.life++ // what was planned for the old life does not happen
+	h.suspended, h.late = false, nil
 	for len(h.halves) > 0 {
 		h.w.Cut(h, h.halves[0].to)
 	}
@@ -172,6 +194,11 @@ func (h *Host) Alive() bool { return h.alive }
 func (h *Host) Give(list ...Ref) {
 	for _, r := range list {
 		h.has.add(r)
+		if h.w.now == 0 {
+			h.synced.add(r)
+		} else {
+			h.fresh = append(h.fresh, freshBlock{r, h.w.now})
+		}
 		if h.alive && h.w.now > 0 {
 			b := h.w.content.blocks[r]
 			h.e.Added(h.w.now, b.CID(), int64(b.Size()))
@@ -187,6 +214,7 @@ func (h *Host) Lose(list ...Ref) {
 			continue
 		}
 		h.has.remove(r)
+		h.synced.remove(r)
 		if h.alive {
 			h.w.trace.note("%v %s loses %s\n", h.w.now, h.name, h.w.content.names[r])
 			h.e.Removed(h.w.now, h.w.Block(r).CID())
@@ -201,7 +229,12 @@ func (h *Host) Has(r Ref) bool { return h.has.has(r) }
 // SetFaults changes how the host misbehaves from now on. What a frozen host had not read it reads when it thaws.
 func (h *Host) SetFaults(f Faults) {
 	h.faults = f
-	if f.Frozen {
+	h.thaw()
+}
+
+// thaw reads what came while the host did not read, if it reads now.
+func (h *Host) thaw() {
+	if h.faults.Frozen || h.suspended {
 		return
 	}
 	for _, l := range h.halves {
@@ -254,10 +287,13 @@ func (h *Host) kick() {
 // newTurn returns what happens in a planned turn of this life.
 func (h *Host) newTurn() func() {
 	life := h.life
+	turn := func() {
+		h.planned = false
+		h.takeTurn()
+	}
 	return func() {
 		if h.life == life {
-			h.planned = false
-			h.takeTurn()
+			h.wake(turn)
 		}
 	}
 }
@@ -272,7 +308,7 @@ func (h *Host) during(d time.Duration, do func()) {
 	life := h.life
 	h.w.After(d, func() {
 		if h.life == life {
-			do()
+			h.wake(do)
 		}
 	})
 }
@@ -332,17 +368,17 @@ func (h *Host) doReady(r *exchange.Ready) {
 	if r.Sync {
 		h.sync()
 	}
-	if r.Wake != 0 && (h.wake == 0 || r.Wake < h.wake) {
+	if r.Wake != 0 && (h.wakes == 0 || r.Wake < h.wakes) {
 		h.wakeAt(r.Wake)
 	}
 }
 
 // wakeAt plans a call of Advance. A later wish replaces an earlier one only when that comes due.
 func (h *Host) wakeAt(at time.Duration) {
-	h.wake = at
+	h.wakes = at
 	h.during(at-h.w.now, func() {
-		if h.wake == at {
-			h.wake = 0
+		if h.wakes == at {
+			h.wakes = 0
 			h.e.Advance(h.w.now)
 			h.kick()
 		}
@@ -499,7 +535,7 @@ func (h *Host) blockLeft(p *packet, carried bool) {
 
 // heard notes that a large message is arriving.
 func (h *Host) heard(l *half) {
-	if h.alive && l.back.open && !h.faults.Frozen {
+	if h.alive && l.back.open && !h.faults.Frozen && !h.suspended && h.reaches(l.from) {
 		h.e.Heard(h.w.now, l.from.id)
 		h.kick()
 	}
@@ -592,7 +628,7 @@ func (h *Host) receiveBlock(l *half, b dray.Block) {
 func (h *Host) drop(d exchange.Drop) {
 	o := h.w.byID[d.Peer]
 	h.banned[d.Peer] = true
-	if h.faults.honest() && o.faults.honest() && o.cfg.Faults.honest() {
+	if h.honest() && o.honest() {
 		h.w.fail("%s drops %s, who is honest: %s", h.name, o.name, d.Violation.What)
 	}
 	h.during(0, func() { h.w.Cut(h, o) })
@@ -602,8 +638,12 @@ func (h *Host) dial(o *Host) {
 	if o == nil {
 		return
 	}
-	h.during(2*(h.cfg.Delay+o.cfg.Delay), func() {
-		if !o.alive || o.bans(h) {
+	wait := 2 * (h.cfg.Delay + o.cfg.Delay)
+	if o.alive && !o.answers(h) {
+		wait = dialTimeout
+	}
+	h.during(wait, func() {
+		if !o.answers(h) || o.bans(h) {
 			h.e.DialFailed(h.w.now, o.id)
 			h.kick()
 			return

@@ -49,7 +49,7 @@ func (w *World) Settle(d time.Duration) error {
 		return w.err
 	}
 	for _, h := range w.hosts {
-		if !h.alive || !h.cfg.Faults.honest() {
+		if !h.alive || !h.honest() {
 			continue
 		}
 		if err := h.e.Check(); err != nil {
@@ -86,7 +86,7 @@ func (h *Host) judge() error {
 		}
 	}
 	for _, l := range h.halves {
-		if l.to.faults.Frozen {
+		if l.to.faults.Frozen || l.to.suspended {
 			continue // it has not read what we said
 		}
 		for r := range refsOf(l.shadow, len(w.content.blocks)) {

@@ -43,6 +43,9 @@ type half struct {
 	passing  int      // control messages between the two lines: nothing slips past them
 	waking   bool     // an event is planned for the first ack
 	frozen   []*packet
+	held     []heldStep   // packets that wait for the network to heal
+	silent   bool         // to cannot be heard
+	changes  int          // of silent
 	shadow   map[Ref]bool // what from has announced to want, as to sees it; true for the block itself
 	foreign  int          // announced CIDs that the World does not know
 	guessing bool         // what is said is in a protocol that the peer does not speak, and lost
@@ -128,7 +131,7 @@ func (s *stream) take() *packet {
 
 // Connect makes a connection, unless there is one already, or one side is not alive or refuses the other.
 func (w *World) Connect(a, b *Host) {
-	if a == b || !a.alive || !b.alive || a.conns[b.id] != nil && b.conns[a.id] != nil {
+	if a == b || !a.alive || !b.answers(a) || a.suspended || a.conns[b.id] != nil && b.conns[a.id] != nil {
 		return
 	}
 	if a.conns[b.id] != nil || b.conns[a.id] != nil {
@@ -154,9 +157,14 @@ func (w *World) Connect(a, b *Host) {
 	// A pending entry keeps either side from connecting twice before both have noticed.
 	a.conns[b.id], b.conns[a.id] = c.halves[0], c.halves[1]
 	c.halves[0].come()
+	life := b.life
 	w.After(c.latency, func() {
-		if b.conns[a.id] == c.halves[1] {
-			c.halves[1].come()
+		if b.life == life {
+			b.wake(func() {
+				if b.conns[a.id] == c.halves[1] {
+					c.halves[1].come()
+				}
+			})
 		}
 	})
 }
@@ -199,6 +207,9 @@ func (l *half) come() {
 	}
 	h.faultsOnUp(l)
 	h.kick()
+	if l.mute() {
+		h.w.pathsChanged()
+	}
 }
 
 // guesses reports whether a host that speaks TensorSwap takes a peer for another.
@@ -212,12 +223,20 @@ func (w *World) Cut(a, b *Host) {
 	}
 	w.trace.note("%v cut %s %s\n", w.now, a.name, b.name)
 	l.leave()
+	if l.mute() {
+		w.After(deadAfter, l.back.leave)
+		return
+	}
 	w.After(l.c.latency, l.back.leave)
 }
 
 // leave tells from's engine that the connection is gone.
 func (l *half) leave() {
 	h := l.from
+	if h.suspended {
+		h.wake(l.leave)
+		return
+	}
 	if h.conns[l.to.id] == l {
 		delete(h.conns, l.to.id)
 	}
@@ -228,7 +247,7 @@ func (l *half) leave() {
 	for i := range l.streams {
 		l.streams[i] = stream{last: l.streams[i].last} // what is on its way arrives, and in order
 	}
-	l.back.frozen = nil
+	l.back.frozen, l.back.held = nil, nil
 	for i, o := range h.halves {
 		if o == l {
 			h.halves = append(h.halves[:i], h.halves[i+1:]...)
@@ -303,7 +322,7 @@ func (h *Host) unlist(l *half, lane int) {
 // pump gives the idle uplink the next message: control first, then the connections with room in turn. A connection that
 // was served goes to the end of the line.
 func (h *Host) pump() {
-	if h.sending {
+	if h.sending || h.suspended {
 		return
 	}
 	for _, l := range h.lists[0] {
@@ -356,6 +375,10 @@ func (h *Host) transmit(l *half, p *packet) {
 	l.unread[lane] += p.size
 	l.passing += 1 - lane
 	p.tail = took(p.size, h.cfg.Up)
+	if p.tail > pieceOver {
+		h.pieces(l, p, p.size)
+		return
+	}
 	w.plan(p.tail+h.upDebt, p, leaves)
 	w.plan(l.c.latency+h.upDebt, p, enters)
 	h.upDebt = 0
@@ -367,6 +390,11 @@ func (p *packet) left() {
 	if h.life != p.life {
 		return
 	}
+	if h.suspended {
+		q := *p // it may arrive before the sender goes on
+		h.wake(func() { q.left() })
+		return
+	}
 	h.sending = false
 	h.left(p)
 	h.pump()
@@ -374,6 +402,9 @@ func (p *packet) left() {
 
 // enter lets a message into the receiver's downlink, which its last byte leaves no sooner than p.tail from now.
 func (p *packet) enter() {
+	if p.holds(enters) {
+		return
+	}
 	l := p.l
 	w, to := l.from.w, l.to
 	l.passing -= 1 - p.lane()
@@ -406,11 +437,14 @@ func (p *packet) enter() {
 // arrive hands a message to the receiver, or keeps it in the connection while the receiver does not read.
 func (p *packet) arrive() {
 	l := p.l
-	if !l.back.open {
+	if !l.back.open || p.holds(arrives) {
 		return
 	}
-	if l.to.faults.Frozen {
+	if l.to.faults.Frozen || l.to.suspended {
 		l.frozen = append(l.frozen, p)
+		return
+	}
+	if l.cuts(p) {
 		return
 	}
 	w := l.from.w

@@ -156,8 +156,16 @@ func (h *Host) loadWalk(l exchange.WalkLoad) {
 // syncTime is how long a sync takes.
 const syncTime = 20 * time.Millisecond
 
+// sync syncs what was written until now.
 func (h *Host) sync() {
+	list := h.fresh
+	h.fresh = nil
 	h.during(syncTime, func() {
+		for _, b := range list {
+			if h.has.has(b.r) {
+				h.synced.add(b.r)
+			}
+		}
 		h.e.Synced(h.w.now)
 		h.kick()
 	})

@@ -46,7 +46,9 @@ type World struct {
 	trace   trace
 	turns   int
 	spare   spare
-	err     error // the first broken invariant
+	splits  int        // cuts of the network so far
+	lost    [][2]*Host // connections that broke in an outage, to be made again
+	err     error      // the first broken invariant
 }
 
 // NewWorld returns a World without hosts, at time zero.
