@@ -10,6 +10,8 @@ import (
 	"sort"
 	"strings"
 	"syscall"
+
+	"dray/bench/faults"
 )
 
 // roles are what this program can be when it starts itself again with a first argument "role=NAME". Each gets the
@@ -37,9 +39,19 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "faults" {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		return faults.Run(ctx, args[1:], faults.Programs{Self: self, Torrent: torrentScript})
+	}
 	if len(args) > 0 {
 		if name, ok := strings.CutPrefix(args[0], "role="); ok {
 			role, ok := roles[name]
+			if !ok {
+				role, ok = faults.Roles[name]
+			}
 			if !ok {
 				names := make([]string, 0, len(roles))
 				for n := range roles {

@@ -1,0 +1,235 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+const (
+	// strikeAt is how much of the file has come when a fault strikes.
+	strikeAt = 0.3
+	// restartAfter is how long a holder that was killed stays away.
+	restartAfter = 3 * time.Second
+)
+
+// fault is a row.
+type fault struct {
+	name string
+	// title says what happens, for the table.
+	title string
+	// holders is how many there are; if zero, one. What goes wrong goes wrong with the first.
+	holders int
+	// lasts is the fault's own duration, by which a transfer may be longer.
+	lasts time.Duration
+	// losses is how often what is in flight may be lost; if zero, once.
+	losses int
+	// hostile, if set, is what the first holder is instead of an honest one.
+	hostile string
+	// only, if set, names the programs to which the row applies.
+	only []string
+	// missing, if set, says why the row cannot run here, or "".
+	missing func(b *bench) string
+	// plane says that what bytes travel in is not encrypted, where the program can choose.
+	plane bool
+	// before is called when the holders are up, after when all is over.
+	before func(ctx context.Context, s *scene) error
+	after  func(s *scene)
+	// strike is called when strikeAt of the file has come. Its ctx ends with the getter.
+	strike func(ctx context.Context, s *scene) error
+	// drive, if set, replaces all of it.
+	drive func(ctx context.Context, s *scene) error
+	// quick says that the row is among the few that run as a test.
+	quick bool
+}
+
+// first makes a strike of what is done to the first holder's path for a time; zero is for ever.
+func first(t trouble, lasts time.Duration) func(context.Context, *scene) error {
+	return func(ctx context.Context, s *scene) error {
+		p := s.holders[0].proxy
+		p.set(t)
+		if lasts == 0 {
+			return nil
+		}
+		err := pause(ctx, lasts)
+		p.set(trouble{})
+		return err
+	}
+}
+
+// drayOnly are faults that need a hostile peer that speaks the program's protocol, or another build of it.
+var drayOnly = []string{"dray"}
+
+// faults are all rows, in the order of the report. In a quick bench all durations are a fifth.
+func (b *bench) faults() []*fault {
+	t := func(d time.Duration) time.Duration {
+		if b.quick {
+			return d / 5
+		}
+		return d
+	}
+	sec := func(n float64) time.Duration { return t(time.Duration(n * float64(time.Second))) }
+	return []*fault{
+		{
+			name: "freeze", title: "the path freezes for 10 s, connections stay open",
+			lasts: sec(10), strike: first(trouble{frozen: true}, sec(10)),
+		},
+		{
+			name: "freeze-one", title: "the path to one of two holders freezes for ever", quick: true,
+			holders: 2, strike: first(trouble{frozen: true}, 0),
+		},
+		{
+			name: "trickle", title: "the path brings 1 kB/s for 10 s",
+			lasts: sec(10), strike: first(trouble{rate: 1000}, sec(10)),
+		},
+		{
+			name: "trickle-one", title: "one of two holders brings 1 kB/s for ever",
+			holders: 2, strike: first(trouble{rate: 1000}, 0),
+		},
+		{
+			name: "reset", title: "all connections are reset every 5 s", losses: 4,
+			strike: func(ctx context.Context, s *scene) error {
+				for {
+					s.holders[0].proxy.reset()
+					if err := pause(ctx, sec(5)); err != nil {
+						return err
+					}
+				}
+			},
+		},
+		{
+			name: "corrupt", title: "1 % of the packets have a byte changed for 5 s", losses: 20,
+			lasts: sec(5), strike: first(trouble{corrupt: 0.01}, sec(5)),
+		},
+		{
+			name: "corrupt-one", title: "the same for ever, on the path to one of two holders",
+			holders: 2, losses: 20, strike: first(trouble{corrupt: 0.01}, 0),
+		},
+		{
+			name: "corrupt-blocks", title: "a byte is changed in 1 % of the blocks, for ever", losses: 4,
+			before: func(_ context.Context, s *scene) error {
+				s.holders[0].proxy.set(trouble{corrupt: 0.01 * packetBytes / (1 << 20)})
+				return nil
+			},
+		},
+		{
+			name: "truncate", title: "every connection ends after 48 MiB", losses: 8,
+			before: func(_ context.Context, s *scene) error {
+				s.holders[0].proxy.set(trouble{cutAfter: 48 << 20 * s.b.size / (256 << 20)})
+				return nil
+			},
+		},
+		{
+			name: "cut", title: "the network is cut for 60 s: connections break and are refused", lasts: sec(60),
+			strike: func(ctx context.Context, s *scene) error {
+				p := s.holders[0].proxy
+				p.refuse()
+				return errors.Join(pause(ctx, sec(60)), p.accept())
+			},
+		},
+		{
+			name: "black-hole", title: "the network is cut for 60 s: nothing passes, nothing breaks", lasts: sec(60),
+			strike: first(trouble{frozen: true}, sec(60)),
+		},
+		{
+			name: "wrong-blocks", title: "one of two holders sends wrong blocks", quick: true,
+			holders: 2, hostile: liarWrong, only: drayOnly,
+		},
+		{
+			name: "lie", title: "one of two holders announces what it has not, over and over",
+			holders: 2, hostile: liarLacks, only: drayOnly,
+		},
+		{
+			name: "drop", title: "one of two holders announces all and never answers",
+			holders: 2, hostile: liarDrops, only: drayOnly,
+		},
+		{
+			name: "kill-getter", title: "the getter is killed (-9) and started again", quick: true,
+			drive: func(ctx context.Context, s *scene) error {
+				if err := s.startGetter(); err != nil {
+					return err
+				}
+				if err := s.share(ctx, 0.5); err != nil {
+					return err
+				}
+				p := s.current()
+				p.kill()
+				<-p.done
+				if err := s.startGetter(); err != nil {
+					return err
+				}
+				return s.waitGetter(ctx)
+			},
+		},
+		{
+			name: "kill-holder", title: "the only holder is killed (-9), and is back after 3 s", quick: true,
+			lasts: restartAfter,
+			strike: func(ctx context.Context, s *scene) error {
+				h := s.holders[0]
+				h.current().kill()
+				<-h.current().done
+				if err := pause(ctx, restartAfter); err != nil {
+					return err
+				}
+				return h.start(ctx)
+			},
+		},
+		{
+			name: "stop", title: "the only holder is stopped (SIGSTOP) for 30 s", lasts: sec(30),
+			strike: func(ctx context.Context, s *scene) error {
+				h := s.holders[0].current()
+				return errors.Join(h.signal(syscall.SIGSTOP), pause(ctx, sec(30)), h.signal(syscall.SIGCONT))
+			},
+		},
+		{
+			name: "stop-one", title: "one of two holders is stopped for 30 s", holders: 2,
+			strike: func(ctx context.Context, s *scene) error {
+				h := s.holders[0].current()
+				return errors.Join(h.signal(syscall.SIGSTOP), pause(ctx, sec(30)), h.signal(syscall.SIGCONT))
+			},
+		},
+		{
+			name: "half", title: "two of four holders are killed", holders: 4, losses: 2,
+			strike: func(_ context.Context, s *scene) error {
+				for _, h := range s.holders[:2] {
+					h.current().kill()
+				}
+				return nil
+			},
+		},
+	}
+}
+
+// allowed returns how long a transfer with the fault may take, and how many bytes may come again.
+func (b *bench) allowed(f *fault, freeSeconds float64) (seconds float64, again int64) {
+	return 1.5*freeSeconds + f.lasts.Seconds(), b.size/100 + int64(max(f.losses, 1))*b.flight
+}
+
+// judge says what is wrong with an outcome, or "".
+func (b *bench) judge(f *fault, free, out *outcome, p program) string {
+	if out.Error != "" {
+		return "no file: " + out.Error
+	}
+	if out.Wrong > 0 {
+		return fmt.Sprintf("%d wrong bytes", out.Wrong)
+	}
+	seconds, again := b.allowed(f, free.Seconds)
+	switch {
+	case out.Wire < b.size && b.size-out.Wire > b.size/100 && !p.unsure:
+		return "it went round the proxy"
+	case out.Seconds > seconds:
+		return fmt.Sprintf("slow: %.1f s, allowed %.1f", out.Seconds, seconds)
+	case out.Wire-free.Wire > again:
+		return fmt.Sprintf("%.1f MiB came again, allowed %.1f", mib(out.Wire-free.Wire), mib(again))
+	case p.events && out.Silence > maxSilence.Seconds():
+		return fmt.Sprintf("silent for %.1f s", out.Silence)
+	}
+	return ""
+}
+
+// maxSilence is how long a getter may be without progress and without a reason.
+const maxSilence = 10 * time.Second
+
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
