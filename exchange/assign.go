@@ -2,8 +2,6 @@ package exchange
 
 import (
 	"time"
-
-	"dray"
 )
 
 // This file gives wants to peers. The path of a want that nobody has been asked for:
@@ -14,18 +12,15 @@ import (
 //  3. A want that some peer lacks is contested: it leaves the common heap and is offered to the others (offer).
 //  4. When nothing is pending and a peer has room, it takes over what another would deliver much later (takeOver).
 //  5. A peer that is silent beyond its patience loses what it was asked for (stalled), and a single answer that never
-//     comes is written off (late).
+//     comes is asked of somebody else, or said again (overdue).
 //  6. What was refused or lost is tried again after a while (forgive).
+//
+// The last three are in hedge.go.
 
 const (
-	fillQuantum   = 8                      // wants given to one session before it is another's turn
-	takeOverGain  = 2                      // a takeover must halve the wait
-	takeOverSlack = 200 * time.Millisecond // and be worth this much
-	takeOverLook  = 32                     // peers looked at
-	takeOverTurn  = 16                     // at most so many in one turn of the loop
-	lateAfter     = 5 * time.Second        // beyond what the peer's queue explains
-	askAgain      = 64                     // candidates looked at when one peer gets room
-	tellPatience  = time.Second            // before a peer who speaks TensorSwap is asked about leaves one by one
+	fillQuantum  = 8           // wants given to one session before it is another's turn
+	askAgain     = 64          // candidates looked at when one peer gets room
+	tellPatience = time.Second // before a peer who speaks TensorSwap is asked about leaves one by one
 )
 
 // assign hands out wants in every session where something changed.
@@ -491,77 +486,6 @@ func (e *Engine) expose(s *session, sp *sessionPeer) bool {
 	return true
 }
 
-// takeOver lets peers with nothing to do take what others would deliver much later. A request that the other has not
-// begun to answer is withdrawn there; the very one that it may be sending is asked for twice, within a small budget.
-func (e *Engine) takeOver(s *session) {
-	for n := 0; n < takeOverTurn; n++ {
-		sp := s.first()
-		if sp == nil || !sp.p.room() || len(s.pending) > 0 || s.waiting == 0 || !s.active() || s.demanded > 0 && sp.spread() || e.dry() {
-			return
-		}
-		var victim *sessionPeer
-		var worst time.Duration
-		// Among many peers only some are looked at in one turn, others in the next.
-		for range min(len(s.peers), takeOverLook) {
-			s.look = (s.look + 1) % len(s.peers)
-			if v := s.peers[s.look]; v != sp && v.p.flight.n > 0 {
-				if t := v.p.finish(e.now); victim == nil || t > worst {
-					victim, worst = v, t
-				}
-			}
-		}
-		if victim == nil {
-			return
-		}
-		a := victim.stealable(sp)
-		if a == nil {
-			return
-		}
-		if least := takeOverGain*sp.p.flow.expect(sp.p.inflight+a.size) + takeOverSlack; worst <= least {
-			// The longer the other is silent, the more it is worth.
-			e.timers.setEarlier(&s.timer, max(victim.p.flow.heard+least/2, e.now)+time.Millisecond)
-			return
-		}
-		w := a.w
-		if a == victim.p.flight.head {
-			if s.hedged+w.size > hedgeFree+s.stats.Bytes/hedgeShare {
-				return
-			}
-			s.hedged += w.size
-			e.askBlock(w, sp)
-		} else {
-			e.askBlock(w, sp)
-			e.dropAsk(a, true)
-		}
-		s.stats.Takeovers++
-	}
-}
-
-// finish returns when the peer will have delivered all that was asked of it, by its measured rate or, when it is silent
-// for longer than that explains, by its silence.
-func (p *peer) finish(now time.Duration) time.Duration {
-	silent := 2 * (now - p.flow.heard)
-	if p.flow.rate == 0 {
-		return silent // not measured yet: only silence speaks against it
-	}
-	return max(p.flow.expect(p.inflight), silent)
-}
-
-// stealable returns the newest request to v that the peer behind sp could answer instead, or nil.
-func (v *sessionPeer) stealable(sp *sessionPeer) *ask {
-	a := v.p.flight.tail
-	for range 32 {
-		if a == nil {
-			return nil
-		}
-		if a.w.home == sp.s && a.w.blocks == 1 && a.w.state == Waiting && (sp.mayHave(a.w) || sp.recovered(a.w)) {
-			return a
-		}
-		a = a.prev
-	}
-	return nil
-}
-
 // watch sets the peer's timer to when its patience runs out.
 func (e *Engine) watch(p *peer) {
 	e.timers.setEarlier(&p.timer, p.flow.heard+p.flow.patience())
@@ -588,11 +512,7 @@ func (e *Engine) peerDue(p *peer) {
 		return
 	}
 	if e.now < p.flow.heard+p.flow.patience() {
-		limit := p.flow.patience() + 2*p.flow.expect(p.inflight) + lateAfter
-		for a := p.flight.head; a != nil && e.now-a.at > limit; a = p.flight.head {
-			p.merit.failed()
-			e.late(a)
-		}
+		e.overdue(p)
 		if p.flight.n > 0 {
 			e.watch(p)
 		}
@@ -608,82 +528,4 @@ func (e *Engine) peerDue(p *peer) {
 		e.late(p.flight.head)
 	}
 	e.roomChanged(p)
-}
-
-// late writes off an answer that is overdue. The request stands: if the block comes after all it is taken.
-func (e *Engine) late(a *ask) {
-	w, p := a.w, a.p
-	a.at = e.now
-	e.uncharge(a)
-	a.unlist()
-	p.known.push(a)
-	e.unwait(w)
-}
-
-// forgive makes wants that were refused or lost a while ago askable again, everywhere.
-func (e *Engine) forgive(s *session) {
-	found := false
-	s.log.each(func(w *want) {
-		if w.state != Pending || w.home != s {
-			return
-		}
-		for a := w.asks.head; a != nil; {
-			next := a.wnext
-			if (a.kind == askMissing || a.kind == askLate) && a.list != &a.p.queue && e.now-a.at >= forgiveAfter {
-				e.dropAsk(a, true) // a new ask of the same peer withdraws the cancel again
-				found = true
-			}
-			a = next
-		}
-		if w.heap < 0 && w.state == Pending {
-			w.contested = false
-			e.offer(w)
-		}
-	})
-	if found {
-		for _, sp := range s.peers {
-			if sp.use == usePart {
-				sp.cursor = 0
-			}
-		}
-		e.dirtySession(s)
-	}
-}
-
-// Waits says, for a session, what each peer is expected to deliver: the answer to "what is it waiting for". It allocates
-// and is not for hot paths.
-func (e *Engine) Waits(id SessionID) []Wait {
-	s := e.sessions[id]
-	if s == nil {
-		return nil
-	}
-	var out []Wait
-	for _, sp := range s.peers {
-		out = append(out, Wait{
-			Peer: sp.p.id, Health: sp.p.health.state, Asked: sp.p.blocks, Bytes: sp.p.inflight,
-			Silent: e.now - sp.p.flow.heard, Rate: sp.p.flow.rate, RTT: sp.p.flow.rtt,
-			Lacks: sp.misses > 0, Delivered: sp.bytes,
-		})
-	}
-	return out
-}
-
-// Wait is one peer's part in what a session waits for.
-type Wait struct {
-	// Peer is who.
-	Peer dray.PeerID
-	// Health is what the engine thinks of it.
-	Health Health
-	// Asked is the number of blocks that it is expected to send, in any session, and Bytes their size.
-	Asked int
-	Bytes int64
-	// Silent is how long ago it last gave a sign of life.
-	Silent time.Duration
-	// Rate is its measured delivery in bytes a second, and RTT its round trip; 0 when not known yet.
-	Rate float64
-	RTT  time.Duration
-	// Lacks is true when its last answers were that it does not have what the session asked for.
-	Lacks bool
-	// Delivered is the number of bytes that the session got from it.
-	Delivered int64
 }

@@ -93,7 +93,9 @@ type Engine struct {
 	serving servingQueue
 	timers  timers
 
-	receiving int64 // bytes handed out in Stores and not answered
+	receiving int64         // bytes handed out in Stores and not answered
+	storedAt  time.Duration // when the last of them was answered, or the first of them was handed out
+	diskFull  time.Duration // since when the store says so, or 0
 
 	dirtyPeers    []*peer
 	dirtySessions []*session
@@ -396,11 +398,12 @@ func (e *Engine) receiveMessage(p *peer, m *wire.Message) {
 }
 
 // Heard says that bytes of a block are arriving from a peer, so that a big block on a slow path does not count as
-// silence. Calling it a few times a second is enough.
-func (e *Engine) Heard(now time.Duration, from dray.PeerID) {
+// silence, and bytes how many since the last call. Calling it a few times a second is enough.
+func (e *Engine) Heard(now time.Duration, from dray.PeerID, bytes int64) {
 	e.now = now
 	if p := e.peers[from]; p != nil && p.up {
 		p.flow.heard = now
+		p.flow.bytes += bytes
 	}
 }
 
@@ -515,6 +518,7 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block, walked bool) {
 	asked := false
 	if a := w.asks.of(p); a != nil {
 		asked = a.kind == askBlock || a.kind == askLate
+		p.newest = max(p.newest, a.number)
 		if a.pushed {
 			p.allow(size)
 		} else if p.allowed >= size {
@@ -538,6 +542,7 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block, walked bool) {
 	} else {
 		p.flow.answered(e.now) // it came by itself, with a walk: how fast says nothing
 	}
+	p.flow.blockCame(e.now)
 	p.health.delivered()
 	e.acct(p).Received += size
 	p.merit.succeeded(e.now)
@@ -546,9 +551,12 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block, walked bool) {
 	}
 	e.stats.Blocks++
 	e.stats.Bytes += size
-	home.findAfter = findFirst
+	home.findAfter, home.foundAt = findFirst, e.now
 	home.sizes += size
 	home.sized++
+	if e.receiving == 0 {
+		e.storedAt = e.now
+	}
 	e.receiving += size
 	e.ready.Stores = append(e.ready.Stores, Store{Peer: p.id, Block: b})
 	e.roomChanged(p)
@@ -630,6 +638,7 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 func (e *Engine) Stored(now time.Duration, b dray.Block, err error) {
 	e.now = now
 	e.receiving -= int64(b.Size())
+	e.noteStored(now, err)
 	w := e.wants[b.CID()]
 	if w == nil || w.state != Receiving {
 		panic("exchange: Stored without a Store")

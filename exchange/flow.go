@@ -30,6 +30,9 @@ type flow struct {
 	asked  time.Duration // when an idle peer was asked, until it answers; else 0
 	heard  time.Duration // last sign of life while something was asked of it
 	filled bool          // the window was full since the last sample: more might have been delivered
+	bytes  int64         // that were heard of, on the way to whole messages
+	came   time.Duration // last block, or when an idle peer was asked
+	cameAt int64         // bytes then
 }
 
 func (f *flow) reset(fixed int64) {
@@ -44,6 +47,18 @@ func (f *flow) reset(fixed int64) {
 // begin notes that an idle peer was asked for a block.
 func (f *flow) begin(now time.Duration) {
 	f.asked, f.busy, f.got, f.heard = now, now, 0, now
+	f.blockCame(now)
+}
+
+// blockCame notes that a block is complete, or that the wait for the first one begins.
+func (f *flow) blockCame(now time.Duration) { f.came, f.cameAt = now, f.bytes }
+
+// guessRate takes the bytes that have come of a first block for the rate, when they are enough to tell.
+func (f *flow) guessRate(now time.Duration) {
+	if d, bytes := now-f.came, f.bytes-f.cameAt; d >= crawlAfter && bytes >= crawlLeast {
+		f.rate = float64(bytes) / d.Seconds()
+		f.setWindow()
+	}
 }
 
 // answered notes any answer, for the round trip.

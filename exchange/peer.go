@@ -53,6 +53,8 @@ type peer struct {
 	dirty     bool
 	greeted   bool   // the first message of this connection was written
 	said      uint32 // wants announced so far, for the wire's priorities
+	numbered  uint64 // asks for blocks announced so far
+	newest    uint64 // the number of the latest of them that was answered
 
 	// What was announced.
 	flight askList // for the block, not answered, oldest first
@@ -450,6 +452,7 @@ func (e *Engine) announce(p *peer) bool {
 			if p.flight.n == 0 {
 				p.flow.begin(e.now)
 			}
+			e.number(a)
 			p.flight.push(a)
 		} else {
 			en.Type = wire.WantHave
@@ -471,4 +474,11 @@ func (e *Engine) announce(p *peer) bool {
 		e.watch(p)
 	}
 	return true
+}
+
+// number notes when the peer was asked for a block, in what order, and how much had come from it until then.
+func (e *Engine) number(a *ask) {
+	p := a.p
+	p.numbered++
+	a.at, a.number, a.mark = e.now, p.numbered, p.flow.bytes
 }

@@ -238,7 +238,11 @@ func (s *script) command(name string, args []string) {
 	case "sent":
 		s.e.Sent(s.now, dray.PeerID(args[0]))
 	case "heard":
-		s.e.Heard(s.now, dray.PeerID(args[0]))
+		bytes := 0
+		if len(args) > 1 {
+			bytes = s.number(args[1])
+		}
+		s.e.Heard(s.now, dray.PeerID(args[0]), int64(bytes))
 	case "offend":
 		s.e.Offend(s.now, dray.PeerID(args[0]), &Violation{What: strings.Join(args[1:], " ")})
 	case "dial-failed":
@@ -252,7 +256,7 @@ func (s *script) command(name string, args []string) {
 	case "root", "manifest", "manifest-loaded", "manifest-absent", "demand", "undemand", "removed", "synced", "count-copies",
 		"copies", "restart", "walk-loaded":
 		s.roots(name, args)
-	case "totals", "waits", "stats", "account", "banned":
+	case "totals", "waits", "standings", "stats", "account", "banned":
 		s.query(name, args)
 	default:
 		s.t.Fatalf("no command %q", name)
@@ -478,7 +482,22 @@ func (s *script) query(name string, args []string) {
 	case "totals":
 		s.printf("%+v\n", s.e.Totals())
 	case "waits":
-		for _, w := range s.e.Waits(s.session(args[0])) {
+		for _, w := range s.e.Waits(s.session(args[0]), s.now) {
+			s.printf("%v", w.Reason)
+			if w.Peer != "" {
+				s.printf(" %s", string(w.Peer))
+			}
+			if w.Blocks > 0 {
+				s.printf(", %d blocks of %d bytes", w.Blocks, w.Bytes)
+			}
+			s.printf(", since %v", (s.now - w.Since).Round(time.Millisecond))
+			if w.Until != 0 {
+				s.printf(", for %v", (w.Until - s.now).Round(time.Millisecond))
+			}
+			s.printf("\n")
+		}
+	case "standings":
+		for _, w := range s.e.Standings(s.session(args[0])) {
 			s.printf("%s %v: asked for %d blocks, delivered %d bytes, lacks %v\n", string(w.Peer), w.Health, w.Asked, w.Delivered, w.Lacks)
 		}
 	case "stats":

@@ -72,15 +72,13 @@ const (
 	assumedSize  = 32 << 10 // a block whose size nobody knows
 	probeLimit   = 64       // wants about which a peer of unknown use is asked
 	probeFew     = 4        // the same while other peers are known to be useful
-	hedgeFree    = 1 << 20  // bytes that a session may ask for twice
-	hedgeShare   = 100      // beyond one part in this many of what it received
 	followLimit  = 256      // wants about which a peer that holds part is asked at a time
 	probeMax     = 64       // peers of unknown use that a session asks
 	missesToPart = 2        // misses in a row after which a peer is asked first whether it has a block
 	havesToHold  = 16       // haves in a row after which it is not
 	findFirst    = time.Second
 	findMax      = time.Minute
-	forgiveAfter = 5 * time.Second // age at which a refusal or a lost request is tried again
+	forgiveAfter = 5 * time.Second // age at which a refusal is tried again, doubled each time
 )
 
 // session is a set of wants with one purpose. Owned by the engine.
@@ -107,7 +105,7 @@ type session struct {
 	unknown int    // peers of unknown use that were asked
 	told    uint64 // place in log: what comes before is leaves of man, which peers tell of by themselves
 	holders int    // peers that are asked for blocks at once
-	hedged  int64  // bytes asked for twice on purpose
+	hedged  int64  // bytes asked for twice on purpose that count against the share
 
 	dirty     bool
 	look      int   // where takeOver looked last among peers
@@ -117,6 +115,9 @@ type session struct {
 	timer     timer
 	findAfter time.Duration // delay before the next search for peers
 	findAt    time.Duration // when the next search may be
+	foundAt   time.Duration // when somebody last turned out to have something
+	since     time.Duration // when it was opened
+	pausedAt  time.Duration
 	stats     SessionStats
 	sizes     int64 // sum of sizes of blocks received, for guess
 	sized     int64
@@ -128,6 +129,11 @@ type SessionStats struct {
 	Blocks, Bytes int64
 	// Takeovers counts wants that were taken from one peer and given to another.
 	Takeovers int64
+	// Hedges counts those of them that the first peer may have been sending, so that they may come twice, and HedgedBytes
+	// are theirs.
+	Hedges, HedgedBytes int64
+	// Again counts wants that a peer was told once more because it had passed them over.
+	Again int64
 }
 
 // use says what a session thinks of a peer.
@@ -192,7 +198,7 @@ func (s *session) peer(p *peer) *sessionPeer {
 func (e *Engine) OpenSession(now time.Duration, cfg SessionConfig) SessionID {
 	e.now = now
 	e.lastSession++
-	s := &session{id: e.lastSession, cfg: cfg, findAfter: findFirst}
+	s := &session{id: e.lastSession, cfg: cfg, findAfter: findFirst, since: now}
 	s.timer = timer{heap: -1, sess: s}
 	s.log.s = s
 	e.sessions[s.id] = s
@@ -264,6 +270,7 @@ func (e *Engine) Pause(now time.Duration, id SessionID) bool {
 	if s == nil || !s.to(SessionPaused) {
 		return false
 	}
+	s.pausedAt = now
 	s.log.each(func(w *want) {
 		if w.state == Pending && w.home == s {
 			e.rehome(w)

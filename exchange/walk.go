@@ -344,9 +344,11 @@ func (w *walk) readPushed(s *session) (list []uint32, what string) {
 func (e *Engine) pushing(a *ask) {
 	p := a.p
 	a.unlist()
-	a.told, a.pushed, a.at = true, true, e.now
+	a.told, a.pushed = true, true
+	e.number(a)
 	if p.flight.n == 0 {
 		p.flow.busy, p.flow.got, p.flow.heard = e.now, 0, e.now
+		p.flow.blockCame(e.now)
 	}
 	p.flight.push(a)
 	e.watch(p)

@@ -55,10 +55,11 @@ type want struct {
 	askers []asker
 	home   *session // the session whose pending heap it is, or would be, in
 
-	heap      int  // index in home.pending, or -1
-	contested bool // some peer was found not to have it, so it is offered peer by peer
-	recalled  bool // an ask of it was dropped and the peer told so
-	lazy      bool // made of a demanded leaf, and wanted in no other way
+	heap      int   // index in home.pending, or -1
+	contested bool  // some peer was found not to have it, so it is offered peer by peer
+	recalled  bool  // an ask of it was dropped and the peer told so
+	lazy      bool  // made of a demanded leaf, and wanted in no other way
+	lapses    uint8 // how often those who were asked in vain were asked again
 
 	asks   askChain
 	blocks int
@@ -94,12 +95,15 @@ func (w *want) asker(s *session) *asker {
 
 // ask is one want announced, or about to be, to one peer. Owned by the engine; pooled.
 type ask struct {
-	w    *want
-	p    *peer
-	sp   *sessionPeer // the session's view that made us ask
-	kind askKind
-	at   time.Duration // when it was put on the wire or, for askMissing and askLate, when it became so
-	size int64         // bytes charged to the peer's window, 0 when not charged
+	w      *want
+	p      *peer
+	sp     *sessionPeer // the session's view that made us ask
+	kind   askKind
+	at     time.Duration // when it was put on the wire or, for askMissing and askLate, when it became so
+	mark   int64         // bytes heard from the peer until then
+	number uint64        // among the asks for blocks that the peer was told of
+	again  uint8         // how often it was told before, in vain
+	size   int64         // bytes charged to the peer's window, 0 when not charged
 
 	block     bool     // the peer was asked for the block itself at some time
 	paid      bool     // its size was taken from the buckets, see limit.go

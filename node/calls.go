@@ -110,7 +110,7 @@ func (c *calls) close() {
 // hopeless returns an error when, for a while, there has been nobody who could deliver: everybody who was named is
 // unreachable or, like everybody who is connected, says that they do not have it, and nobody else is being looked for. A
 // peer that restarts in time is waited for. It names each peer with the reason.
-func (c *calls) hopeless(root cid.Cid, waits []exchange.Wait) error {
+func (c *calls) hopeless(root cid.Cid, waits []exchange.Standing) error {
 	err := c.verdict(root, waits, c.unreached())
 	if err == nil {
 		c.since = time.Time{}
@@ -125,7 +125,7 @@ func (c *calls) hopeless(root cid.Cid, waits []exchange.Wait) error {
 	return err
 }
 
-func (c *calls) verdict(root cid.Cid, waits []exchange.Wait, unreached []Unreached) error {
+func (c *calls) verdict(root cid.Cid, waits []exchange.Standing, unreached []Unreached) error {
 	if c.n.cfg.Finder != nil || len(waits)+len(unreached) == 0 {
 		return nil
 	}

@@ -181,7 +181,7 @@ func (d *dagFetch) delivered(ctx context.Context, x exchange.Deliver) error {
 }
 
 func (d *dagFetch) hopeless() error {
-	var waits []exchange.Wait
-	d.n.ask(func() { waits = d.n.engine.Waits(d.id) })
+	var waits []exchange.Standing
+	d.n.ask(func() { waits = d.n.engine.Standings(d.id) })
 	return d.calls.hopeless(d.cfg.Root, waits)
 }

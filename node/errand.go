@@ -128,8 +128,8 @@ func (r *errand) wait(ctx context.Context, n int, use func(dray.Block) error) er
 				return err
 			}
 		case <-tick.C:
-			var waits []exchange.Wait
-			r.n.ask(func() { waits = r.n.engine.Waits(r.id) })
+			var waits []exchange.Standing
+			r.n.ask(func() { waits = r.n.engine.Standings(r.id) })
 			if err := r.calls.hopeless(r.root, waits); err != nil {
 				return err
 			}

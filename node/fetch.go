@@ -79,8 +79,10 @@ type Progress struct {
 	Sources []Source
 	// Duplicates is the number of bytes that came twice.
 	Duplicates int64
-	// Waiting is what each peer is expected to deliver.
-	Waiting []exchange.Wait
+	// Peers is what each connected peer is expected to deliver.
+	Peers []exchange.Standing
+	// Waiting is why nothing more is there, what weighs most first; empty when nothing is missing.
+	Waiting []Wait
 	// Unreached names the peers that could not be dialled yet, and why.
 	Unreached []Unreached
 }
@@ -626,11 +628,11 @@ func (f *fetch) finishAll(ctx context.Context) error {
 // report brings the progress up to date and shows it.
 func (f *fetch) report(last bool) {
 	p := &f.progress
+	p.Unreached = f.calls.unreached()
 	f.tally.bring(p, f.id)
 	p.Elapsed = time.Since(f.start)
 	p.Total, p.Walked = f.walk.Manifest().Size(), f.walk.Done()
 	p.Files = int(f.tree.finished.Load())
-	p.Unreached = f.calls.unreached()
 	f.cfg.Watch.put(*p)
 	if f.cfg.Progress != nil {
 		f.cfg.Progress(*p)
@@ -642,5 +644,5 @@ func (f *fetch) hopeless() error {
 	if len(f.out)+len(f.bones) == 0 {
 		return nil
 	}
-	return f.calls.hopeless(f.cfg.Root, f.progress.Waiting)
+	return f.calls.hopeless(f.cfg.Root, f.progress.Peers)
 }

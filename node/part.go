@@ -269,7 +269,7 @@ func (f *partFetch) run(ctx context.Context) error {
 			}
 		case <-tick.C:
 			f.report()
-			if err := f.calls.hopeless(f.cfg.Root, f.progress.Waiting); err != nil && len(f.out) > 0 {
+			if err := f.calls.hopeless(f.cfg.Root, f.progress.Peers); err != nil && len(f.out) > 0 {
 				return err
 			}
 		case <-ctx.Done():
@@ -572,8 +572,8 @@ func (f *partFetch) show() {
 
 // count brings the progress up to date.
 func (f *partFetch) count() {
-	f.tally.bring(&f.progress, f.id)
 	f.progress.Unreached = f.calls.unreached()
+	f.tally.bring(&f.progress, f.id)
 }
 
 // uncut forgets a cutter. Called on the loop.

@@ -55,6 +55,7 @@ type reader struct {
 	arriving *budget
 	exposed  bool      // anybody on the way may have written what comes: blocks prove themselves, the rest is left out
 	beat     time.Time // when the loop last heard that bytes arrive
+	unheard  int64     // bytes since then
 }
 
 const (
@@ -70,9 +71,11 @@ const (
 func (r *reader) Read(p []byte) (int, error) {
 	k, err := r.s.Read(p)
 	if k > 0 {
+		r.unheard += int64(k)
 		if now := time.Now(); now.Sub(r.beat) > heardEvery {
-			r.beat = now
-			r.n.do(func() { r.n.engine.Heard(r.n.now(), r.peer) })
+			bytes := r.unheard
+			r.beat, r.unheard = now, 0
+			r.n.do(func() { r.n.engine.Heard(r.n.now(), r.peer, bytes) })
 		}
 	}
 	return k, err

@@ -376,7 +376,7 @@ func (s *stream) content(ctx context.Context, x *step) ([]byte, error) {
 			}
 		case <-tick.C:
 			s.show()
-			if err := s.calls.hopeless(s.cfg.Root, s.progress.Waiting); err != nil {
+			if err := s.calls.hopeless(s.cfg.Root, s.progress.Peers); err != nil {
 				return nil, err
 			}
 		case <-ctx.Done():
@@ -439,8 +439,8 @@ func (s *stream) close() {
 func (s *stream) show() {
 	p := &s.progress
 	p.Elapsed = time.Since(s.start)
-	s.tally.bring(p, s.id)
 	p.Unreached = s.calls.unreached()
+	s.tally.bring(p, s.id)
 	if s.cfg.Progress != nil {
 		s.cfg.Progress(*p)
 	}

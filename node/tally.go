@@ -53,7 +53,7 @@ func (t *tally) bring(p *Progress, session exchange.SessionID) {
 	t.n.ask(func() {
 		p.Duplicates = t.n.engine.Totals().DuplicateBytes - t.twice
 		if session != 0 {
-			p.Waiting = t.n.engine.Waits(session)
+			p.Peers, p.Waiting = t.n.engine.Standings(session), t.n.waits(session, p.Unreached)
 		}
 		for _, s := range t.sources {
 			if l := t.n.links[s.Peer]; l != nil {

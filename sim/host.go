@@ -533,10 +533,10 @@ func (h *Host) blockLeft(p *packet, carried bool) {
 	h.kick()
 }
 
-// heard notes that a large message is arriving.
-func (h *Host) heard(l *half) {
+// heard notes that so many bytes of a large message have arrived.
+func (h *Host) heard(l *half, bytes int64) {
 	if h.alive && l.back.open && !h.faults.Frozen && !h.suspended && h.reaches(l.from) {
-		h.e.Heard(h.w.now, l.from.id)
+		h.e.Heard(h.w.now, l.from.id, bytes)
 		h.kick()
 	}
 }

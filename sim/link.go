@@ -428,8 +428,9 @@ func (p *packet) enter() {
 	s := &l.streams[p.stream]
 	end = max(end, s.last)
 	s.last = end
+	share := int64(float64(p.size) * float64(beat) / float64(max(end-w.now, 1)))
 	for t := w.now + beat; t < end; t += beat {
-		w.After(t-w.now, func() { to.heard(l) })
+		w.After(t-w.now, func() { to.heard(l, share) })
 	}
 	w.plan(end-w.now, p, arrives)
 }

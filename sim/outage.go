@@ -262,7 +262,7 @@ func (l *half) cuts(p *packet) bool {
 		return false
 	}
 	h.w.trace.note("%v %s to %s ends in the middle of a block\n", h.w.now, h.name, l.to.name)
-	l.to.heard(l)
+	l.to.heard(l, int64(p.block.Size())/2)
 	h.w.Cut(l.to, h)
 	h.w.After(rejoinAfter, func() { h.w.rejoin(h, l.to) })
 	return true
@@ -281,7 +281,7 @@ func (h *Host) pieces(l *half, p *packet, left int64) {
 			h.sending = false // the rest is never sent
 			h.pump()
 		case left > n:
-			w.After(l.c.latency, func() { l.to.heard(l) })
+			w.After(l.c.latency, func() { l.to.heard(l, n) })
 			h.pieces(l, p, left-n)
 		default:
 			p.tail = d

@@ -143,7 +143,7 @@ func (h *Host) waits() string {
 	for _, f := range h.fetches {
 		if !f.Done() {
 			s += fmt.Sprintf("session %d with %d wants; ", f.id, f.open.some)
-			for _, x := range h.e.Waits(f.id) {
+			for _, x := range h.e.Standings(f.id) {
 				s += fmt.Sprintf("%s %v asked %d silent %v lacks %v; ", string(x.Peer), x.Health, x.Asked, x.Silent, x.Lacks)
 			}
 		}

@@ -116,7 +116,7 @@ func (a *asking) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 // hopeless returns an error when everybody who was named is unreachable or, like everybody who is connected, says that
 // they do not have it.
 func (a *asking) hopeless() error {
-	waits, lines := a.session.Waits(), a.unreached()
+	waits, lines := a.session.Peers(), a.unreached()
 	if len(waits)+len(lines) == 0 {
 		return nil
 	}
@@ -169,7 +169,7 @@ func (a *asking) explain(ctx context.Context, err error) error {
 	case errors.Is(err, dray.ErrTimeout) || errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return &tried{
 			err:   &dray.Error{Op: "get", CID: a.root, Err: dray.ErrTimeout},
-			lines: append(a.unreached(), waitLines(a.session.Waits())...),
+			lines: append(a.unreached(), waitLines(a.session.Peers())...),
 		}
 	}
 	return err
@@ -205,7 +205,7 @@ func nobody(root cid.Cid, peers []transport.Peer, err error) error {
 }
 
 // waitLines says of each peer why it has not delivered.
-func waitLines(waits []exchange.Wait) []string {
+func waitLines(waits []exchange.Standing) []string {
 	var lines []string
 	for _, w := range waits {
 		lines = append(lines, fmt.Sprintf("%v: %s", w.Peer, waitReason(w)))
@@ -213,7 +213,7 @@ func waitLines(waits []exchange.Wait) []string {
 	return lines
 }
 
-func waitReason(w exchange.Wait) string {
+func waitReason(w exchange.Standing) string {
 	switch {
 	case w.Asked > 0:
 		return fmt.Sprintf("connected, asked for %s (%s), silent for %s",

@@ -457,7 +457,7 @@ func trouble(p *node.Progress) []string {
 	for _, u := range p.Unreached {
 		lines = append(lines, fmt.Sprintf("%v: %s", u.Peer.ID, oneLine(u.Err)))
 	}
-	return append(lines, waitLines(p.Waiting)...)
+	return append(lines, waitLines(p.Peers)...)
 }
 
 // explain says who was tried, and how to continue.
