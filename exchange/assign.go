@@ -77,7 +77,7 @@ func (e *Engine) fill(s *session, n int) int {
 // have one.
 func (e *Engine) fillDemand(s *session, n int) int {
 	given := 0
-	for given < n && s.demanded > 0 && s.mayAsk() {
+	for given < n && s.demanded > 0 && s.mayAsk() && !e.sheds(s.cfg.Class) {
 		if e.full() {
 			break
 		}
@@ -148,7 +148,7 @@ func (e *Engine) fillPending(s *session, n int) int {
 	given := 0
 	for given < n && s.mayAsk() {
 		w := s.pending.top()
-		if w == nil || e.full() {
+		if w == nil || e.full() || e.sheds(w.rank.class) {
 			break
 		}
 		var sp *sessionPeer
@@ -327,7 +327,7 @@ func (e *Engine) offer(w *want) {
 			best = sp
 		}
 	}
-	if best != nil && s.mayAsk() && !e.dry() {
+	if best != nil && s.mayAsk() && !e.dry() && !e.sheds(w.rank.class) {
 		e.askBlock(w, best)
 		return
 	}
@@ -369,7 +369,7 @@ func (sp *sessionPeer) told(w *want) bool {
 // recovered reports whether the peer was given up on for w and has shown since that it delivers.
 func (sp *sessionPeer) recovered(w *want) bool {
 	a := w.asks.of(sp.p)
-	return a != nil && a.kind == askLate && sp.use == useHolder && sp.p.health.state == HealthHealthy && sp.p.flow.heard > a.at
+	return a != nil && a.kind == askLate && sp.use == useHolder && sp.p.health.State() == HealthHealthy && sp.p.flow.heard > a.at
 }
 
 // offerContested makes the contested wants of the session candidates of a peer that has just become useful.
@@ -405,7 +405,7 @@ func (e *Engine) fillOffered(s *session) {
 func (e *Engine) fillFrom(sp *sessionPeer) {
 	for tries := 0; tries < askAgain && len(sp.cand) > 0 && sp.s.mayAsk(); tries++ {
 		w := sp.cand.peek()
-		if w == nil || !sp.p.roomFor(w.rank.class) && !(sp.p.roomHeld() && w.asks.of(sp.p) != nil) || e.dry() {
+		if w == nil || !sp.p.roomFor(w.rank.class) && !(sp.p.roomHeld() && w.asks.of(sp.p) != nil) || e.dry() || e.sheds(w.rank.class) {
 			break
 		}
 		sp.cand.pop()
@@ -488,26 +488,20 @@ func (e *Engine) expose(s *session, sp *sessionPeer) bool {
 
 // watch sets the peer's timer to when its patience runs out.
 func (e *Engine) watch(p *peer) {
+	if e.ticker.heap < 0 && len(e.upPeers) > 1 {
+		e.timers.set(&e.ticker, e.now+tickEvery)
+	}
 	e.timers.setEarlier(&p.timer, p.flow.heard+p.flow.patience())
 }
 
 // peerDue handles the peer's timer: back-offs and bans that end, silence, and single answers that do not come.
 func (e *Engine) peerDue(p *peer) {
-	if p.health.advance(e.now) {
-		if p.up && p.health.state == HealthGone {
-			p.health.connected(e.now) // it came back while it was banned
-		}
-		e.roomChanged(p)
-		if p.up {
-			e.fillCandidates(p)
-			for _, sp := range p.sps {
-				e.dirtySession(sp.s)
-			}
-		}
+	if t, ok := p.health.Due(); ok && t <= e.now && p.health.Advance(e.now, e.rand.Float64()) {
+		e.healed(p)
+		e.look(p)
 	}
-	if t, ok := p.health.due(); ok {
-		e.timers.setEarlier(&p.timer, t)
-	}
+	e.reach(p)
+	e.timeHealth(p)
 	if !p.up || p.flight.n == 0 {
 		return
 	}
@@ -518,14 +512,12 @@ func (e *Engine) peerDue(p *peer) {
 		}
 		return
 	}
-	if p.health.stalled(e.now, e.rand.Float64()) {
-		t, _ := p.health.due()
-		e.timers.setEarlier(&p.timer, t)
-	}
+	p.health.Stall(e.now, e.rand.Float64())
+	p.silent = true
 	e.stats.Stalls++
 	p.merit.failed()
 	for p.flight.head != nil {
 		e.late(p.flight.head)
 	}
-	e.roomChanged(p)
+	e.healthChanged(p)
 }

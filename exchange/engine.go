@@ -7,6 +7,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"dray"
+	"dray/exchange/health"
 	"dray/wire"
 )
 
@@ -90,6 +91,14 @@ type Engine struct {
 	accounts accounts
 	shape    shaping
 
+	view      health.Partition
+	viewState health.PartitionState // as last acted on
+	mode      health.Mode           // likewise
+	modeSince time.Duration
+	ticker    timer                        // of what concerns all peers
+	classes   [Critical - Prefetch + 1]int // wants in the table, by the class of their rank
+	drags     []*peer                      // reused
+
 	serving servingQueue
 	timers  timers
 
@@ -147,6 +156,7 @@ type Stats struct {
 func New(cfg Config) *Engine {
 	cfg.setDefaults()
 	e := &Engine{
+		ticker:   timer{heap: -1},
 		cfg:      cfg,
 		rand:     rand.New(rand.NewPCG(cfg.Seed, 0x9e3779b97f4a7c15)),
 		wants:    make(map[cid.Cid]*want),
@@ -182,6 +192,8 @@ type Ready struct {
 	Finds []Find
 	Dials []dray.PeerID
 	Drops []Drop
+	// Probes are connected peers to be asked for a sign of life; each is answered with one [Engine.Probed].
+	Probes []dray.PeerID
 	// Sessions have ended.
 	Sessions []SessionEvent
 	// Manifests are roots whose leaves a peer wants to talk about, Walks parts of graphs that a peer asked for.
@@ -253,7 +265,7 @@ type Drop struct {
 // Empty reports whether there is nothing to do but wait.
 func (r *Ready) Empty() bool {
 	return len(r.Sends)+len(r.Blocks)+len(r.Loads)+len(r.Stores)+len(r.Delivers)+len(r.Finds)+len(r.Dials)+
-		len(r.Drops)+len(r.Sessions)+len(r.Manifests)+len(r.Walks)+len(r.WalksEnded)+len(r.Discards) == 0 && !r.Sync
+		len(r.Drops)+len(r.Probes)+len(r.Sessions)+len(r.Manifests)+len(r.Walks)+len(r.WalksEnded)+len(r.Discards) == 0 && !r.Sync
 }
 
 func (r *Ready) reset() {
@@ -262,7 +274,7 @@ func (r *Ready) reset() {
 	clear(r.Delivers)
 	r.Sends, r.Blocks, r.Loads, r.Stores = r.Sends[:0], r.Blocks[:0], r.Loads[:0], r.Stores[:0]
 	r.Delivers, r.Finds, r.Dials, r.Drops = r.Delivers[:0], r.Finds[:0], r.Dials[:0], r.Drops[:0]
-	r.Sessions, r.Wake = r.Sessions[:0], 0
+	r.Sessions, r.Probes, r.Wake = r.Sessions[:0], r.Probes[:0], 0
 	clear(r.Discards)
 	clear(r.Sessions)
 	r.WalksEnded = r.WalksEnded[:0]
@@ -299,10 +311,13 @@ func (e *Engine) Ready() *Ready {
 func (e *Engine) Advance(now time.Duration) {
 	e.now = now
 	for t := e.timers.pop(now); t != nil; t = e.timers.pop(now) {
-		if t.peer != nil {
+		switch {
+		case t.peer != nil:
 			e.peerDue(t.peer)
-		} else {
+		case t.sess != nil:
 			e.sessionDue(t.sess)
+		default:
+			e.tickDue()
 		}
 	}
 }
@@ -314,7 +329,7 @@ func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, b
 	e.now = now
 	e.refused = e.refused[:0]
 	p := e.peers[from]
-	if p == nil || !p.up || p.health.state == HealthBanned {
+	if p == nil || !p.up || p.health.State() == HealthBanned {
 		e.refused = append(e.refused, blocks...)
 		return e.refused
 	}
@@ -328,7 +343,7 @@ func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, b
 		e.receiveMessage(p, m)
 	}
 	if p.up && p.badness >= maxBadness {
-		e.violate(p, "blocks that nobody asked for, or with wrong bytes")
+		e.refuse(p, now+e.cfg.Ban, health.InvalidData, "blocks that nobody asked for, or with wrong bytes")
 	}
 	return e.refused
 }
@@ -404,6 +419,10 @@ func (e *Engine) Heard(now time.Duration, from dray.PeerID, bytes int64) {
 	if p := e.peers[from]; p != nil && p.up {
 		p.flow.heard = now
 		p.flow.bytes += bytes
+		if p.silent {
+			p.silent = false
+			e.look(p)
+		}
 	}
 }
 
@@ -411,18 +430,9 @@ func (e *Engine) Heard(now time.Duration, from dray.PeerID, bytes int64) {
 // is dropped and refused for a while.
 func (e *Engine) Offend(now time.Duration, from dray.PeerID, v *Violation) {
 	e.now = now
-	if p := e.peers[from]; p != nil && p.health.state != HealthBanned {
+	if p := e.peers[from]; p != nil && p.health.State() != HealthBanned {
 		e.violate(p, v.What)
 	}
-}
-
-// Banned reports whether a peer is refused now, and why.
-func (e *Engine) Banned(now time.Duration, id dray.PeerID) (reason string, banned bool) {
-	p := e.peers[id]
-	if p == nil || p.health.state != HealthBanned || p.health.until <= now {
-		return "", false
-	}
-	return p.health.reason, true
 }
 
 // Found says that a peer may hold what session s asked for in [Ready.Finds].
@@ -432,37 +442,12 @@ func (e *Engine) Found(now time.Duration, s SessionID, id dray.PeerID) {
 		return
 	}
 	e.AddPeer(now, s, id)
-	if p := e.peers[id]; p == nil || !p.up && now >= p.dialAgain {
-		e.ready.Dials = append(e.ready.Dials, id)
-	}
-}
-
-// DialFailed says that a peer could not be reached. It is not dialled again before a while, which doubles each time.
-func (e *Engine) DialFailed(now time.Duration, id dray.PeerID) {
-	e.now = now
-	p := e.peers[id]
-	if p == nil {
-		p = e.peer(id)
-		e.forgetPeers(p)
-	}
-	if !p.up {
-		p.dialWait = min(max(2*p.dialWait, backOffFirst), backOffMax)
-		p.dialAgain = now + time.Duration(float64(p.dialWait)*(1+0.2*e.rand.Float64()))
-	}
 }
 
 // Totals returns what the engine has counted.
 func (e *Engine) Totals() Stats { return e.stats }
 
 const maxBadness = 3 // uninvited blocks after which a peer is dropped
-
-func (e *Engine) violate(p *peer, what string) {
-	p.health.ban(e.now+e.cfg.Ban, what)
-	e.stats.Banned++
-	e.ready.Drops = append(e.ready.Drops, Drop{Peer: p.id, Violation: &Violation{What: what}})
-	e.PeerDown(e.now, p.id)
-	e.timers.setEarlier(&p.timer, p.health.until)
-}
 
 // receiveBlock files a verified block and reports whether it was wanted. One that is part of a walk's answer is no answer
 // to a want.
@@ -543,7 +528,7 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block, walked bool) {
 		p.flow.answered(e.now) // it came by itself, with a walk: how fast says nothing
 	}
 	p.flow.blockCame(e.now)
-	p.health.delivered()
+	e.delivered(p)
 	e.acct(p).Received += size
 	p.merit.succeeded(e.now)
 	if p.flight.n == 0 {
@@ -598,7 +583,7 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 		}
 		switch {
 		case w.state != Pending:
-		case sp.s.mayAsk() && (p.roomFor(w.rank.class) || p.roomHeld()) && !e.dry():
+		case sp.s.mayAsk() && (p.roomFor(w.rank.class) || p.roomHeld()) && !e.dry() && !e.sheds(w.rank.class):
 			e.askBlock(w, sp)
 		default:
 			sp.offerTo(w)

@@ -234,7 +234,12 @@ func (e *Engine) overdue(p *peer) {
 		switch {
 		case e.someoneElse(a):
 			p.merit.failed()
+			failed := p.health.Fail(e.now, a.at, e.rand.Float64())
 			e.late(a)
+			if failed {
+				e.healthChanged(p)
+				return
+			}
 		case a.overtaken() || a.starved() && e.now-a.at > 2*limit:
 			p.merit.failed()
 			e.sayAgain(a)

@@ -504,7 +504,7 @@ func (m *model) describe() {
 	for _, s := range m.e.sessionList {
 		m.did("session %d: %v %d waiting %+v", s.id, s.state, s.waiting, s.cfg)
 		for _, sp := range s.peers {
-			m.did("    %s: use %d %v room %v blocks %d cand %d", string(sp.p.id), sp.use, sp.p.health.state, sp.p.room(), sp.p.blocks, len(sp.cand))
+			m.did("    %s: use %d %v room %v blocks %d cand %d", string(sp.p.id), sp.use, sp.p.health.State(), sp.p.room(), sp.p.blocks, len(sp.cand))
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"dray"
+	"dray/exchange/health"
 	"dray/wire"
 )
 
@@ -37,12 +38,17 @@ type peer struct {
 	caps Caps
 	up   bool
 
-	health health
-	timer  timer
-
-	dialWait  time.Duration // the last back-off of dialling, 0 after a connection
-	dialAgain time.Duration // not to be dialled before
-	acct      *Account      // nil when there is none, as there may be not once it has left
+	health  health.Peer
+	timer   timer
+	silent  bool          // it let patience or a probe run out, and gave no sign of life since
+	failing bool          // as the view was told last
+	useful  time.Duration // when the view was told last that it delivers
+	probing bool          // a probe is out, since probed
+	probed  time.Duration
+	ping    time.Duration // the last round trip of a probe, or 0
+	ticked  int64         // acct.Received at the last tick
+	pace    int64         // bytes of the last ticks, the newest counting most
+	acct    *Account      // nil when there is none, as there may be not once it has left
 
 	// The state lane: what is to be announced. A cancel and an ask for one CID are never both pending.
 	queue     askList   // asks to be announced, in order
@@ -116,18 +122,18 @@ func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
 	p.acct = e.account(id)
 	p.greeted = false
 	p.badness = 0
-	p.dialWait, p.dialAgain = 0, 0
+	p.silent, p.probing = false, false
+	p.ticked, p.pace = p.acct.Received, 0
 	p.merit.seen = now
 	p.flow.reset(e.cfg.Window)
-	p.health.connected(now)
+	p.health.Connect(now)
 	e.upPeers = append(e.upPeers, p)
 	e.limitPeer(p)
 	for _, s := range e.sessionList {
 		e.join(s, p)
 	}
-	if t, ok := p.health.due(); ok {
-		e.timers.setEarlier(&p.timer, t)
-	}
+	e.timeHealth(p)
+	e.look(p)
 }
 
 // capsChanged follows what the peer's protocol can say, when it turns out to be another than was assumed.
@@ -201,8 +207,8 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	if p == nil || !p.up {
 		return
 	}
-	p.up = false
-	p.health.gone()
+	p.up, p.probing = false, false
+	p.health.Lose(now, p.blocks > 0, e.rand.Float64())
 	e.timers.stop(&p.timer)
 	for i, o := range e.upPeers {
 		if o == p {
@@ -239,6 +245,8 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	e.stopServing(p)
 	e.leaveAccount(id)
 	e.forgetPeers(p)
+	e.timeHealth(p)
+	e.look(p)
 }
 
 // peer returns the record of id, made on first use.
@@ -262,6 +270,7 @@ func (e *Engine) forgetPeers(p *peer) {
 		q := e.left[0]
 		e.left = e.left[1:]
 		if !q.up && e.peers[q.id] == q {
+			e.timers.stop(&q.timer)
 			delete(e.peers, q.id)
 		}
 	}
@@ -300,7 +309,7 @@ func (p *peer) uncancel(c cid.Cid) bool {
 }
 
 // usable reports whether the peer may be asked for blocks now.
-func (p *peer) usable() bool { return p.up && !p.withholds && p.health.usable() }
+func (p *peer) usable() bool { return p.up && !p.withholds && p.health.Usable() }
 
 // room reports whether the peer may be asked for one more block of an ordinary want.
 func (p *peer) room() bool {
@@ -309,13 +318,13 @@ func (p *peer) room() bool {
 
 // roomHeld is room for a block that the peer was asked about already: it takes the place of that question.
 func (p *peer) roomHeld() bool {
-	return p.usable() && !p.shape.thirsty && p.blocks < p.health.limit() &&
+	return p.usable() && !p.shape.thirsty && p.blocks < p.health.Limit() &&
 		(p.inflight == 0 || p.inflight < p.flow.window && (p.shape.most == 0 || p.inflight < p.shape.most))
 }
 
 // roomFor is room for a want of the given class: urgent ones overtake the window.
 func (p *peer) roomFor(c Class) bool {
-	return p.room() || c >= Urgent && p.usable() && !p.shape.thirsty && p.entries < maxEntries && p.blocks < p.health.limit()
+	return p.room() || c >= Urgent && p.usable() && !p.shape.thirsty && p.entries < maxEntries && p.blocks < p.health.Limit()
 }
 
 // roomChanged recomputes the key of p under the engine's strategy, and its place in the heaps of its sessions.

@@ -203,9 +203,12 @@ func (e *Engine) OpenSession(now time.Duration, cfg SessionConfig) SessionID {
 	s.log.s = s
 	e.sessions[s.id] = s
 	e.sessionList = append(e.sessionList, s)
+	e.idle(false)
 	for _, id := range cfg.Peers {
-		if p := e.peers[id]; p != nil && p.up {
+		if p := e.remember(id); p.up {
 			e.join(s, p)
+		} else {
+			e.reach(p)
 		}
 	}
 	for _, p := range e.upPeers {
@@ -231,7 +234,9 @@ func (e *Engine) AddPeer(now time.Duration, id SessionID, peer dray.PeerID) {
 	if !s.hints(peer) {
 		s.cfg.Peers = append(s.cfg.Peers, peer)
 	}
-	if p := e.peers[peer]; p != nil && p.up {
+	if p := e.remember(peer); !p.up {
+		e.reach(p)
+	} else {
 		if sp := s.peer(p); sp != nil {
 			sp.hinted = true
 			if sp.use != useFeed {
@@ -335,6 +340,7 @@ func (e *Engine) endSession(s *session, state SessionState) {
 		e.unsubscribe(s.cfg.Root)
 	}
 	if len(e.sessionList) == 0 {
+		e.idle(true)
 		for _, p := range e.upPeers {
 			if p.caps.Indexes {
 				e.dirtyPeer(p)

@@ -46,7 +46,7 @@ func (sp *sessionPeer) spread() bool {
 func (sp *sessionPeer) roomToSpare() bool {
 	p := sp.p
 	return sp.use == useHolder && sp.spread() && !sp.full && p.usable() && !p.shape.thirsty && p.entries < maxEntries-entryReserve &&
-		p.blocks < min(spareAsks, p.health.limit())
+		p.blocks < min(spareAsks, p.health.Limit())
 }
 
 // listed reports whether sp belongs into its session's heap of peers with room.
@@ -107,8 +107,8 @@ func (s *session) spares(holder *peer) *sessionPeer {
 		if 3*p.flow.rate < holder.flow.rate {
 			continue // its line is slow: it would only take longer
 		}
-		if sp.use != useFeed || sp.dry || !p.usable() || p.shape.thirsty || p.health.state == HealthSlow || p.entries >= maxEntries-entryReserve ||
-			p.blocks >= p.health.limit() || p.inflight >= spareBytes && p.flow.expect(p.inflight) >= spareWait {
+		if sp.use != useFeed || sp.dry || !p.usable() || p.shape.thirsty || p.health.State() == HealthSlow || p.entries >= maxEntries-entryReserve ||
+			p.blocks >= p.health.Limit() || p.inflight >= spareBytes && p.flow.expect(p.inflight) >= spareWait {
 			continue
 		}
 		if best == nil || p.key < best.p.key {

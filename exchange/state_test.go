@@ -78,38 +78,6 @@ func TestWantEdges(t *testing.T) {
 	}
 }
 
-// TestHealthEdges walks the circuit breaker: stalls open it for longer and longer, deliveries close it (E5).
-func TestHealthEdges(t *testing.T) {
-	h := health{}
-	h.connected(0)
-	now, last := time.Duration(0), time.Duration(0)
-	h.stalled(now, 0)
-	for i := range 14 {
-		if !h.stalled(now, 0) || h.state != HealthBackedOff || h.usable() {
-			t.Fatalf("stall %d: %v", i, h.state)
-		}
-		d := h.until - now
-		if d < min(2*last, backOffMax) || d > backOffMax {
-			t.Fatalf("stall %d: back-off of %v after one of %v", i, d, last)
-		}
-		now, last = h.until, d
-		if h.advance(now-1) || !h.advance(now) || h.state != HealthProbing || h.limit() != probes {
-			t.Fatalf("after back-off %d: %v", i, h.state)
-		}
-	}
-	for range probes {
-		h.delivered()
-	}
-	if h.state != HealthHealthy {
-		t.Fatalf("after %d deliveries: %v", probes, h.state)
-	}
-	h.stalled(now, 0)
-	h.stalled(now, 0)
-	if h.until-now != backOffFirst {
-		t.Errorf("after recovery the first back-off is %v", h.until-now)
-	}
-}
-
 // TestCoalesce is A33: ten thousand sessions get one CID with one want on the wire, and all are answered; so are as many
 // whose leader leaves.
 func TestCoalesce(t *testing.T) {

@@ -13,10 +13,7 @@ import (
 var (
 	wantStateNames    = [...]string{"Pending", "Waiting", "Receiving", "Done", "Failed", "Cancelled"}
 	sessionStateNames = [...]string{"Created", "Active", "Paused", "Completed", "Cancelled", "TimedOut"}
-	healthNames       = [...]string{
-		"Unknown", "Connected", "Healthy", "Slow", "BackedOff", "Probing", "Banned", "Gone",
-	}
-	classNames = [...]string{"Prefetch", "Normal", "High", "Urgent", "Critical"}
+	classNames        = [...]string{"Prefetch", "Normal", "High", "Urgent", "Critical"}
 )
 
 // String returns the state's name.
@@ -24,9 +21,6 @@ func (s WantState) String() string { return nameOf(wantStateNames[:], int(s)) }
 
 // String returns the state's name.
 func (s SessionState) String() string { return nameOf(sessionStateNames[:], int(s)) }
-
-// String returns the state's name.
-func (h Health) String() string { return nameOf(healthNames[:], int(h)) }
 
 // String returns the class's name.
 func (c Class) String() string { return nameOf(classNames[:], int(c-Prefetch)) }
@@ -92,6 +86,9 @@ func (r *Ready) Format(n Namer) string {
 	}
 	for _, p := range r.Dials {
 		fmt.Fprintf(&b, "dial %s\n", n.peer(p))
+	}
+	for _, p := range r.Probes {
+		fmt.Fprintf(&b, "probe %s\n", n.peer(p))
 	}
 	for _, d := range r.Drops {
 		fmt.Fprintf(&b, "drop %s: %s\n", n.peer(d.Peer), d.Violation.What)
@@ -260,7 +257,7 @@ func (e *Engine) Explain(id SessionID, n Namer, max int) string {
 			b.WriteString(" contested")
 		}
 		for a := w.asks.head; a != nil; a = a.wnext {
-			fmt.Fprintf(&b, ", %s (%v) %s %v ago", n.peer(a.p.id), a.p.health.state, askNames[a.kind], e.now-a.at)
+			fmt.Fprintf(&b, ", %s (%v) %s %v ago", n.peer(a.p.id), a.p.health.State(), askNames[a.kind], e.now-a.at)
 		}
 		b.WriteByte('\n')
 	})

@@ -148,8 +148,9 @@ func (sp *sessionPeer) wait(now time.Duration) Wait {
 	}
 	explained := p.flow.expect(p.inflight)
 	switch {
-	case p.health.state == HealthBackedOff:
-		w.Reason, w.Until = ReasonBackedOff, p.health.until
+	case p.health.State() == HealthBackedOff:
+		w.Reason = ReasonBackedOff
+		w.Until, _ = p.health.Due()
 	case p.withholds:
 		w.Reason = ReasonRefused
 	case w.Blocks == 0:
@@ -202,9 +203,10 @@ func (e *Engine) waitsForAbsent(s *session, now time.Duration, add func(Wait)) {
 		if p != nil {
 			w.Since = max(w.Since, p.merit.seen)
 			if _, banned := e.Banned(now, id); banned {
-				w.Reason, w.Until = ReasonBanned, p.health.until
-			} else if p.dialAgain > now {
-				w.Until = p.dialAgain
+				w.Reason = ReasonBanned
+			}
+			if at, ok := p.health.Due(); ok && at > now && p.health.State() != HealthDialling {
+				w.Until = at
 			}
 		}
 		add(w)
@@ -238,7 +240,7 @@ func (e *Engine) Standings(id SessionID) []Standing {
 	var out []Standing
 	for _, sp := range s.peers {
 		out = append(out, Standing{
-			Peer: sp.p.id, Health: sp.p.health.state, Asked: sp.p.blocks, Bytes: sp.p.inflight,
+			Peer: sp.p.id, Health: sp.p.health.State(), Asked: sp.p.blocks, Bytes: sp.p.inflight,
 			Silent: e.now - sp.p.flow.heard, Rate: sp.p.flow.rate, RTT: sp.p.flow.rtt,
 			Lacks: sp.misses > 0, Delivered: sp.bytes,
 		})

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+
+	"dray/exchange/health"
 )
 
 // WantState is where a want is on its way.
@@ -387,6 +389,8 @@ func (e *Engine) rerank(w *want) {
 	if r == w.rank {
 		return
 	}
+	e.classes[w.rank.class-Prefetch]--
+	e.classes[r.class-Prefetch]++
 	w.rank = r
 	if w.heap >= 0 {
 		w.home.pending.fix(w.heap)
@@ -429,6 +433,7 @@ func (e *Engine) newWant(c cid.Cid) *want {
 	w.cid, w.heap, w.since = c, -1, e.now
 	w.recalled = e.done.contains(c)
 	w.rank = rank{class: Prefetch, slack: maxSlack, seq: e.seq, order: e.rand.Uint64() >> 1}
+	e.classes[0]++
 	return w
 }
 
@@ -457,6 +462,9 @@ func (e *Engine) retire(w *want) {
 		a = next
 	}
 	delete(e.wants, w.cid)
+	if e.classes[w.rank.class-Prefetch]--; e.mode != health.Normal {
+		e.dirtyAll()
+	}
 	w.setLeaf(nil, 0)
 	w.gen++
 	w.home = nil

@@ -1,10 +1,8 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -15,9 +13,8 @@ import (
 )
 
 const (
-	callFirst   = 500 * time.Millisecond // before a second attempt to reach a peer that the caller named
-	callMax     = 15 * time.Second
-	giveUpAfter = 3 * time.Second // nobody has it: how long to wait for somebody who does
+	giveUpAfter = 3 * time.Second  // nobody has it: how long to wait for somebody who does
+	waitForLost = 10 * time.Minute // somebody gave some of it and was lost: how long to wait for them
 )
 
 // Unreached is a peer that could not be dialled.
@@ -28,88 +25,48 @@ type Unreached struct {
 	Err error
 }
 
-// calls keeps dialling the peers that a caller named, for as long as its request lasts.
+// calls are the peers that a caller named, for as long as its request lasts. The engine has them dialled, because the
+// request's session names them, and again when they are lost.
 type calls struct {
-	n      *Node
-	peers  []transport.Peer
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-
-	mu     sync.Mutex
-	failed map[dray.PeerID]error
+	n     *Node
+	peers []transport.Peer
+	gave  int64 // bytes that they had given before
 
 	since time.Time // when it began to look hopeless; belongs to the request's goroutine
 }
 
-func idsOf(peers []transport.Peer) []dray.PeerID {
-	var ids []dray.PeerID
-	for _, p := range peers {
-		ids = append(ids, p.ID)
-	}
-	return ids
-}
-
 func (n *Node) call(peers []transport.Peer) *calls {
-	c := &calls{n: n, peers: peers, failed: make(map[dray.PeerID]error)}
-	c.ctx, c.cancel = context.WithCancel(n.ctx)
-	if n.net == nil {
-		return c
-	}
-	for _, p := range peers {
-		if p.ID != n.net.Self() {
-			c.wg.Go(func() { c.keep(p) })
-		}
-	}
+	c := &calls{n: n, peers: peers}
+	c.gave = c.received()
 	return c
 }
 
-// keep connects to a peer, and again when the connection is lost.
-func (c *calls) keep(p transport.Peer) {
-	wait := callFirst
-	for c.ctx.Err() == nil {
-		ctx, cancel := context.WithTimeout(c.ctx, openTimeout)
-		_, err := c.n.net.Dial(ctx, p.ID, p.Addrs)
-		cancel()
-		c.mu.Lock()
-		if err != nil {
-			c.failed[p.ID] = err
-			wait = min(2*wait, callMax)
-		} else {
-			delete(c.failed, p.ID)
-			wait = callFirst
+// received returns how many bytes the peers have given in all.
+func (c *calls) received() (sum int64) {
+	c.n.ask(func() {
+		for _, p := range c.peers {
+			a := c.n.engine.Account(p.ID)
+			sum += a.Received
 		}
-		c.mu.Unlock()
-		t := time.NewTimer(wait)
-		select {
-		case <-c.ctx.Done():
-		case <-t.C:
-		}
-		t.Stop()
-	}
+	})
+	return sum
 }
 
 // unreached returns the peers whose last dial failed, in the order in which they were named.
-func (c *calls) unreached() []Unreached {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var out []Unreached
-	for _, p := range c.peers {
-		if err := c.failed[p.ID]; err != nil {
-			out = append(out, Unreached{Peer: p, Err: err})
-		}
-	}
-	return out
-}
+func (c *calls) unreached() []Unreached { return c.n.Unreached(c.peers...) }
 
-func (c *calls) close() {
-	c.cancel()
-	c.wg.Wait()
+// patience is how long to wait for peers when it looks hopeless: longer for those who gave something and were lost.
+func (c *calls) patience() time.Duration {
+	if c.received() > c.gave && len(c.unreached()) > 0 {
+		return waitForLost
+	}
+	return giveUpAfter
 }
 
 // hopeless returns an error when, for a while, there has been nobody who could deliver: everybody who was named is
 // unreachable or, like everybody who is connected, says that they do not have it, and nobody else is being looked for. A
-// peer that restarts in time is waited for. It names each peer with the reason.
+// peer that restarts in time is waited for, and for ten minutes one that gave some of it before. It names each peer with the
+// reason.
 func (c *calls) hopeless(root cid.Cid, waits []exchange.Standing) error {
 	err := c.verdict(root, waits, c.unreached())
 	if err == nil {
@@ -119,7 +76,7 @@ func (c *calls) hopeless(root cid.Cid, waits []exchange.Standing) error {
 	if c.since.IsZero() {
 		c.since = time.Now()
 	}
-	if time.Since(c.since) < giveUpAfter {
+	if time.Since(c.since) < c.patience() {
 		return nil
 	}
 	return err

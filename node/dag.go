@@ -47,7 +47,7 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 	}
 	n.ask(func() {
 		d.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
-			Peers: idsOf(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Root: cfg.Root,
+			Peers: n.named(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Root: cfg.Root,
 			Walk: walk,
 		})
 		n.sinks[d.id] = &sink{
@@ -57,7 +57,6 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 	})
 	d.calls = n.call(cfg.Peers)
 	defer func() {
-		d.calls.close()
 		n.ask(func() {
 			delete(n.sinks, d.id)
 			n.engine.CancelSession(n.now(), d.id)

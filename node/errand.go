@@ -39,7 +39,7 @@ func (n *Node) newErrand(root cid.Cid, peers []transport.Peer, only bool, class 
 	}
 	n.ask(func() {
 		r.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
-			Peers: idsOf(peers), Only: only, Class: max(class, exchange.High), Root: root, Walk: walk,
+			Peers: n.named(peers), Only: only, Class: max(class, exchange.High), Root: root, Walk: walk,
 		})
 		n.sinks[r.id] = &sink{take: func(d exchange.Deliver) bool { r.got <- d; return true }, end: func(error) {}}
 	})
@@ -48,7 +48,6 @@ func (n *Node) newErrand(root cid.Cid, peers []transport.Peer, only bool, class 
 }
 
 func (r *errand) close() {
-	r.calls.close()
 	r.n.ask(func() {
 		delete(r.n.sinks, r.id)
 		r.n.engine.CancelSession(r.n.now(), r.id)

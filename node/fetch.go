@@ -191,7 +191,7 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 	} // else an earlier attempt has brought the skeleton, or some of it, and perhaps leaves that must not come again
 	n.ask(func() {
 		f.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
-			Peers: idsOf(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Order: cfg.Order, Root: cfg.Root, Walk: walk,
+			Peers: n.named(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Order: cfg.Order, Root: cfg.Root, Walk: walk,
 		})
 		n.sinks[f.id] = &sink{take: f.take, walked: func() { f.got <- delivery{walked: true} }, end: func(error) {}}
 	})
@@ -204,7 +204,6 @@ func (f *fetch) close() {
 		delete(f.n.sinks, f.id)
 		f.n.engine.CancelSession(f.n.now(), f.id)
 	})
-	f.calls.close()
 	f.tree.close()
 }
 

@@ -421,23 +421,3 @@ func (n *Node) reopen(old *link, anyVersion bool) {
 	n.removeLink(old)
 	n.openLinkAs(old.conn, anyVersion, old.failures)
 }
-
-// dial connects to a peer in the background, one dial per peer at a time.
-func (n *Node) dial(id dray.PeerID, addrs []string) {
-	if n.net == nil || n.links[id] != nil || n.dialling[id] {
-		return
-	}
-	n.dialling[id] = true
-	n.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(n.ctx, openTimeout)
-		defer cancel()
-		_, err := n.net.Dial(ctx, id, addrs)
-		n.do(func() {
-			delete(n.dialling, id)
-			if err != nil {
-				n.engine.DialFailed(n.now(), id)
-				n.event(DialFailed{Peer: id, Err: err})
-			}
-		})
-	})
-}

@@ -110,7 +110,10 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 		n.find(f)
 	}
 	for _, id := range r.Dials {
-		n.dial(id, nil)
+		n.dial(id)
+	}
+	for _, id := range r.Probes {
+		n.probe(id)
 	}
 	for _, d := range r.Drops {
 		n.cfg.Log.Warn("peer dropped", "peer", d.Peer, "reason", d.Violation)

@@ -14,6 +14,7 @@ import (
 	"dray"
 	"dray/digest"
 	"dray/exchange"
+	"dray/exchange/health"
 	"dray/transport"
 	"dray/wire"
 )
@@ -89,6 +90,8 @@ type Node struct {
 	engine   *exchange.Engine
 	links    map[dray.PeerID]*link
 	dialling map[dray.PeerID]bool
+	book     map[dray.PeerID]*contact
+	tried    health.Tried
 	bulkFrom map[dray.PeerID]time.Duration // when bulk streams may be opened to peers where one has failed
 	queue    []job                         // jobs not handed out yet; the engine bounds their number
 	head     int
@@ -120,6 +123,7 @@ func New(cfg Config) (*Node, error) {
 		engine:   exchange.New(cfg.Engine),
 		links:    make(map[dray.PeerID]*link),
 		dialling: make(map[dray.PeerID]bool),
+		book:     make(map[dray.PeerID]*contact),
 		bulkFrom: make(map[dray.PeerID]time.Duration),
 		waiters:  make(map[waitKey][]*waiter),
 		sinks:    make(map[exchange.SessionID]*sink),

@@ -226,7 +226,7 @@ func (f *partFetch) open() {
 	f.plan.man.Index()
 	n.ask(func() {
 		f.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
-			Peers: idsOf(f.cfg.Peers), Only: f.cfg.Only, Class: f.cfg.Class, Order: f.cfg.Choice, Root: f.cfg.Root,
+			Peers: n.named(f.cfg.Peers), Only: f.cfg.Only, Class: f.cfg.Class, Order: f.cfg.Choice, Root: f.cfg.Root,
 		})
 		n.engine.SetManifest(n.now(), f.id, f.plan.man) // if it is known with other leaves, they are named by CID
 		n.sinks[f.id] = &sink{take: f.take, end: func(error) {}}
@@ -236,7 +236,6 @@ func (f *partFetch) open() {
 
 func (f *partFetch) close() {
 	f.count()
-	f.calls.close()
 	f.n.ask(func() {
 		delete(f.n.sinks, f.id)
 		f.n.engine.CancelSession(f.n.now(), f.id)

@@ -216,8 +216,9 @@ func (n *Node) found(s exchange.SessionID, p transport.Peer) {
 	if n.net == nil || p.ID == n.net.Self() {
 		return
 	}
+	fresh := n.learn(p)
 	n.engine.Found(n.now(), s, p.ID)
-	if n.links[p.ID] == nil {
-		n.dial(p.ID, p.Addrs)
+	if fresh {
+		n.engine.Addressed(n.now(), p.ID)
 	}
 }

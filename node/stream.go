@@ -197,7 +197,7 @@ func (s *stream) prepare(ctx context.Context) error {
 	n := s.n
 	n.ask(func() {
 		s.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
-			Peers: idsOf(s.cfg.Peers), Only: s.cfg.Only, Class: s.cfg.Class, Order: exchange.InOrder, Root: s.cfg.Root,
+			Peers: n.named(s.cfg.Peers), Only: s.cfg.Only, Class: s.cfg.Class, Order: exchange.InOrder, Root: s.cfg.Root,
 		})
 		n.engine.SetManifest(n.now(), s.id, s.plan.man)
 		n.sinks[s.id] = &sink{take: s.take, end: func(error) {}}
@@ -429,7 +429,6 @@ func (s *stream) consumed(x *step) {
 }
 
 func (s *stream) close() {
-	s.calls.close()
 	s.n.ask(func() {
 		delete(s.n.sinks, s.id)
 		s.n.engine.CancelSession(s.n.now(), s.id)

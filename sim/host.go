@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -353,6 +354,9 @@ func (h *Host) doReady(r *exchange.Ready) {
 	for _, id := range r.Dials {
 		h.dial(w.byID[id])
 	}
+	for _, id := range r.Probes {
+		h.probe(w.byID[id])
+	}
 	for _, d := range r.Drops {
 		h.drop(d)
 	}
@@ -651,6 +655,30 @@ func (h *Host) dial(o *Host) {
 		h.w.Connect(h, o)
 	})
 }
+
+// probe asks a peer for a sign of life. One that does not read, or whose connection is broken, gives none.
+func (h *Host) probe(o *Host) {
+	l := h.conns[o.id]
+	if l == nil || !l.open {
+		return // the engine has heard that the peer is gone
+	}
+	h.during(2*l.c.latency, func() {
+		if !l.open || !o.alive || o.faults.Frozen || h.faults.Frozen || !l.back.open {
+			h.during(probeTimeout, func() {
+				h.e.Probed(h.w.now, o.id, 0, errNoSign)
+				h.kick()
+			})
+			return
+		}
+		h.e.Probed(h.w.now, o.id, 2*l.c.latency, nil)
+		h.kick()
+	})
+}
+
+// probeTimeout is how long a host waits for a sign of life.
+const probeTimeout = 3 * time.Second
+
+var errNoSign = errors.New("no sign of life")
 
 // find looks for hosts that hold a block, in the World's knowledge of everybody's stores.
 func (h *Host) find(f exchange.Find) {

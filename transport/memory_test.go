@@ -156,7 +156,19 @@ func TestMemoryStall(t *testing.T) {
 		if n, err := f.r.Read(make([]byte, 4)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("read %d bytes over a stalled link, %v", n, err)
 		}
+		conn, err := f.a.Dial(context.Background(), f.b.Self(), f.b.Addrs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		if _, err := conn.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("ping over a stalled link: %v", err)
+		}
+		cancel()
 		f.m.Heal(f.a.Self(), f.b.Self())
+		if rtt, err := conn.Ping(context.Background()); err != nil {
+			t.Errorf("ping over a healed link took %v: %v", rtt, err)
+		}
 		_ = f.r.SetReadDeadline(time.Time{})
 		got := make([]byte, 4)
 		if _, err := io.ReadFull(f.r, got); err != nil || string(got) != "late" {

@@ -65,6 +65,10 @@ type Conn interface {
 	// Info describes the path that the connection takes now.
 	Info() Info
 
+	// Ping asks the other side's network for a sign of life and returns how long it took to come, which is more than 0. It
+	// says nothing of whether anybody there accepts streams. The error is ctx's, or says that the connection is gone.
+	Ping(ctx context.Context) (time.Duration, error)
+
 	// Close drops the connection and all its streams.
 	Close() error
 }

@@ -19,12 +19,11 @@ import (
 
 const (
 	giveUpAfter = 3 * time.Second // nobody has it: how long to wait for somebody who does
-	askAgain    = 500 * time.Millisecond
 	lookEvery   = 200 * time.Millisecond
 )
 
-// asking gets single blocks for a command: from the store, and from peers, whom it dials. It gives up when there is nobody
-// left who could deliver.
+// asking gets single blocks for a command: from the store, and from peers, whom the node dials because the session names
+// them. It gives up when there is nobody left who could deliver.
 type asking struct {
 	node    *node.Node
 	session *node.Session
@@ -32,9 +31,6 @@ type asking struct {
 	peers   []transport.Peer
 	offline bool
 	close   func()
-
-	mu     sync.Mutex
-	failed map[dray.PeerID]error
 }
 
 // reach returns the node to ask: one without a network when there is nobody to ask, so that what is missing is found to
@@ -59,21 +55,18 @@ func (h *house) ask(ctx context.Context, t target, order exchange.Order) (contex
 	if err != nil {
 		return ctx, nil, err
 	}
-	a := &asking{
-		node: n, root: t.root, peers: t.peers, offline: offline,
-		failed: make(map[dray.PeerID]error),
-	}
+	a := &asking{node: n, root: t.root, peers: t.peers, offline: offline}
 	var ids []dray.PeerID
 	for _, p := range t.peers {
 		ids = append(ids, p.ID)
+	}
+	if !offline {
+		n.Introduce(t.peers...) // who is named in a session and has an address is dialled
 	}
 	a.session = n.NewSession(node.SessionConfig{Peers: ids, Order: order})
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	if !offline {
-		for _, p := range t.peers {
-			wg.Go(func() { a.dial(ctx, p) })
-		}
 		wg.Go(func() { a.watch(ctx, cancel) })
 	}
 	a.close = func() {
@@ -83,19 +76,6 @@ func (h *house) ask(ctx context.Context, t target, order exchange.Order) (contex
 		done()
 	}
 	return ctx, a, nil
-}
-
-// dial connects to a peer, and again when it fails.
-func (a *asking) dial(ctx context.Context, p transport.Peer) {
-	for {
-		err := a.node.Connect(ctx, p)
-		a.mu.Lock()
-		a.failed[p.ID] = err
-		a.mu.Unlock()
-		if err == nil || pause(ctx, askAgain) != nil {
-			return
-		}
-	}
 }
 
 // watch ends the asking when, for a while, nobody has been left.
@@ -144,13 +124,9 @@ func (a *asking) hopeless() error {
 }
 
 func (a *asking) unreached() []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	var lines []string
-	for _, p := range a.peers {
-		if err := a.failed[p.ID]; err != nil {
-			lines = append(lines, fmt.Sprintf("%v: %s", p.ID, oneLine(err)))
-		}
+	for _, u := range a.node.Unreached(a.peers...) {
+		lines = append(lines, fmt.Sprintf("%v: %s", u.Peer.ID, oneLine(u.Err)))
 	}
 	return lines
 }

@@ -32,9 +32,10 @@ var rooms = []room{
 	{path: "unixfs", imports: []string{"."}, pure: true},
 	{path: "tensor", imports: []string{"."}, pure: true},
 	{path: "reduce", imports: []string{"."}, pure: true},
-	{path: "exchange", imports: []string{".", "wire"}, pure: true},
+	{path: "exchange", imports: []string{".", "wire", "exchange/health"}, pure: true},
 	{path: "access", imports: []string{"."}, pure: true},
 	{path: "jobs", imports: []string{"."}, pure: true},
+	{path: "exchange/health", imports: []string{"."}, pure: true},
 
 	{path: "digest", imports: []string{"."}},
 	{path: "store", imports: []string{"."}},
@@ -45,8 +46,8 @@ var rooms = []room{
 	{path: "transport/p2p", imports: []string{".", "wire", "transport"}},
 	{path: "transport/transporttest", imports: []string{".", "wire", "transport"}, tests: true},
 
-	{path: "node", imports: []string{".", "wire", "exchange", "access", "transport", "unixfs", "tensor", "reduce", "digest"}},
-	{path: "sim", imports: []string{".", "wire", "exchange", "unixfs", "tensor", "reduce"}},
+	{path: "node", imports: []string{".", "wire", "exchange", "exchange/health", "access", "transport", "unixfs", "tensor", "reduce", "digest"}},
+	{path: "sim", imports: []string{".", "wire", "exchange", "exchange/health", "unixfs", "tensor", "reduce"}},
 	{path: "gateway", imports: []string{".", "unixfs", "tensor"}},
 	{path: "hub", imports: []string{".", "unixfs", "tensor"}},
 	{path: "dash", imports: []string{".", "node"}},

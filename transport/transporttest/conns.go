@@ -35,6 +35,30 @@ func testInfo(w *world) {
 	}
 }
 
+// testPing asks for signs of life from both sides, and from somebody who is gone.
+func testPing(w *world) {
+	a, b, _ := w.pair()
+	c := w.dial(a, b)
+	b.hear("up " + a.Self().Short())
+	for range 3 {
+		for _, side := range []transport.Conn{c, b.conn(a.Self())} {
+			if rtt, err := side.Ping(w.within()); err != nil || rtt <= 0 {
+				w.Errorf("ping of %s took %v: %v", side.Peer(), rtt, err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := c.Ping(ctx)
+	w.wantError("ping with a context that has ended", err, context.Canceled)
+	w.must(b.Close())
+	a.hear("up "+b.Self().Short(), "down "+b.Self().Short())
+	var failure *dray.Error
+	if _, err := c.Ping(w.within()); err == nil || !errors.As(err, &failure) || failure.Peer != b.Self() {
+		w.Errorf("ping of a peer that is gone: %v", err)
+	}
+}
+
 // testWrongID dials an address where somebody else answers.
 func testWrongID(w *world) {
 	a, b, _ := w.pair()

@@ -45,6 +45,7 @@ func Run(t *testing.T, network func(t *testing.T) Factory) {
 func (u Suite) Run(t *testing.T, network func(t *testing.T) Factory) {
 	u.run(t, network, append(streamTests(), []test{
 		{"Info", testInfo},
+		{"Ping", testPing},
 		{"WrongIDIsRefused", testWrongID},
 		{"DialErrors", testDialErrors},
 		{"DialKnownAddress", testDialKnown},
