@@ -52,6 +52,7 @@ type Host struct {
 	late      []func() // what is due when it goes on
 	side      uint64   // of cuts of the network
 	truncate  float64  // probability that a block it sends ends in the middle
+	dark      bool     // off the network, and everybody notices
 
 	e      *exchange.Engine
 	alive  bool
@@ -647,7 +648,7 @@ func (h *Host) dial(o *Host) {
 		wait = dialTimeout
 	}
 	h.during(wait, func() {
-		if !o.answers(h) || o.bans(h) {
+		if !o.answers(h) || o.bans(h) || h.apart(o) {
 			h.e.DialFailed(h.w.now, o.id)
 			h.kick()
 			return
@@ -662,16 +663,21 @@ func (h *Host) probe(o *Host) {
 	if l == nil || !l.open {
 		return // the engine has heard that the peer is gone
 	}
+	answers := func() bool { return l.open && l.back.open && o.answers(h) && !o.faults.Frozen && !h.faults.Frozen }
 	h.during(2*l.c.latency, func() {
-		if !l.open || !o.alive || o.faults.Frozen || h.faults.Frozen || !l.back.open {
-			h.during(probeTimeout, func() {
-				h.e.Probed(h.w.now, o.id, 0, errNoSign)
-				h.kick()
-			})
+		if answers() {
+			h.e.Probed(h.w.now, o.id, 2*l.c.latency, nil)
+			h.kick()
 			return
 		}
-		h.e.Probed(h.w.now, o.id, 2*l.c.latency, nil)
-		h.kick()
+		h.during(probeTimeout, func() {
+			err := errNoSign
+			if answers() {
+				err = nil // it read the question meanwhile
+			}
+			h.e.Probed(h.w.now, o.id, probeTimeout, err)
+			h.kick()
+		})
 	})
 }
 

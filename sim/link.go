@@ -131,7 +131,7 @@ func (s *stream) take() *packet {
 
 // Connect makes a connection, unless there is one already, or one side is not alive or refuses the other.
 func (w *World) Connect(a, b *Host) {
-	if a == b || !a.alive || !b.answers(a) || a.suspended || a.conns[b.id] != nil && b.conns[a.id] != nil {
+	if a == b || !a.alive || !b.answers(a) || a.suspended || a.apart(b) || a.conns[b.id] != nil && b.conns[a.id] != nil {
 		return
 	}
 	if a.conns[b.id] != nil || b.conns[a.id] != nil {
