@@ -105,6 +105,7 @@ func (e *Engine) Unban(now time.Duration, id dray.PeerID) bool {
 		return false
 	}
 	e.healthChanged(p)
+	e.reach(p)
 	return true
 }
 
