@@ -24,7 +24,7 @@ import (
 type Gate interface {
 	// Serves reports whether a peer is served anything.
 	Serves(p dray.PeerID) bool
-	// May reports whether a peer may have a root without a proof.
+	// May reports whether a peer may have a root that is guarded without a proof.
 	May(root cid.Cid, p dray.PeerID) bool
 	// Opens returns the root that a proof opens to the peer from whom it came; it asked about some root. It must take the
 	// same time whatever that is.
