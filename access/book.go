@@ -42,6 +42,9 @@ type Capability struct {
 type Rule struct {
 	// Root is the root.
 	Root cid.Cid
+	// Under, if set, is another root that this one was got as a part of: who may have that may have this, and nobody else. Then
+	// nothing else is set.
+	Under cid.Cid
 	// Members says that members may.
 	Members bool
 	// Capabilities are the secrets of which one has to be proven otherwise, oldest first. With none, and without Members,
@@ -94,7 +97,7 @@ func (b *Book) set(r Rule) {
 // AllowMembers lets members have a root, and nobody else who does not prove a capability.
 func (b *Book) AllowMembers(root cid.Cid) {
 	r := b.rules[dray.HashKey(root)]
-	r.Root, r.Members = root, true
+	r.Root, r.Members, r.Under = root, true, cid.Undef
 	b.set(r)
 }
 
@@ -111,7 +114,7 @@ func (b *Book) Give(root cid.Cid, c Capability) error {
 	if len(r.Capabilities) >= MaxCapabilities {
 		return fmt.Errorf("%v has %d capabilities already; revoke some", root, len(r.Capabilities))
 	}
-	r.Root = root
+	r.Root, r.Under = root, cid.Undef
 	r.Capabilities = append(slices.Clip(r.Capabilities), c)
 	b.set(r)
 	return nil
@@ -145,7 +148,7 @@ func (b *Book) Revoke(root cid.Cid, s Secret) bool {
 // The root is then for nobody, which is not the same as open.
 func (b *Book) RevokeAll(root cid.Cid) int {
 	r, ok := b.rules[dray.HashKey(root)]
-	if !ok {
+	if !ok || r.Under.Defined() {
 		return 0
 	}
 	n := len(r.Capabilities)
@@ -154,12 +157,31 @@ func (b *Book) RevokeAll(root cid.Cid) int {
 	return n
 }
 
-// Open forgets the rule of a root, which is then for everybody, and reports whether there was one.
+// Open forgets the rule of a root, which is then for everybody, and reports whether there was one. What was got as a part of
+// it is open with it.
 func (b *Book) Open(root cid.Cid) bool {
 	key := dray.HashKey(root)
 	_, ok := b.rules[key]
 	delete(b.rules, key)
+	for k, r := range b.rules {
+		if r.Under.Defined() && dray.HashKey(r.Under) == key {
+			delete(b.rules, k)
+		}
+	}
 	return ok
+}
+
+// Nest says that a root was got as a part of another that has a rule, and is for those that the other is for. It does
+// nothing when the other is open, or the part has a rule of its own.
+func (b *Book) Nest(part, root cid.Cid) {
+	whole, closed := b.Rule(root)
+	if _, own := b.Rule(part); !closed || own {
+		return
+	}
+	if whole.Under.Defined() {
+		root = whole.Under
+	}
+	b.set(Rule{Root: part, Under: root})
 }
 
 // writtenBook is the form in which a Book is written.
@@ -170,6 +192,7 @@ type writtenBook struct {
 
 type writtenRule struct {
 	Root         string              `json:"root"`
+	Under        string              `json:"under,omitempty"`
 	Members      bool                `json:"members,omitempty"`
 	Capabilities []writtenCapability `json:"capabilities,omitempty"`
 }
@@ -187,6 +210,9 @@ func (b *Book) Encode() ([]byte, error) {
 	w := writtenBook{Version: bookVersion, Rules: []writtenRule{}}
 	for _, r := range b.Rules() {
 		one := writtenRule{Root: r.Root.String(), Members: r.Members}
+		if r.Under.Defined() {
+			one.Under = r.Under.String()
+		}
 		for _, c := range r.Capabilities {
 			one.Capabilities = append(one.Capabilities, writtenCapability{
 				Secret: base64.StdEncoding.EncodeToString(c.Secret[:]), Label: c.Label, Made: c.Made.UTC(),
@@ -239,7 +265,19 @@ func (b *Book) read(w writtenRule) error {
 	if _, twice := b.Rule(root); twice {
 		return fmt.Errorf("%v has another", root)
 	}
-	b.set(Rule{Root: root, Members: w.Members})
+	rule := Rule{Root: root, Members: w.Members}
+	if w.Under != "" {
+		if rule.Under, err = cid.Decode(w.Under); err == nil {
+			err = dray.CheckCID(rule.Under)
+		}
+		switch {
+		case err != nil:
+			return err
+		case w.Members || len(w.Capabilities) > 0:
+			return fmt.Errorf("%v is a part of %v, and has more rules", root, rule.Under)
+		}
+	}
+	b.set(rule)
 	for _, one := range w.Capabilities {
 		secret, err := base64.StdEncoding.Strict().DecodeString(one.Secret)
 		if err != nil || len(secret) != SecretSize {

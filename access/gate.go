@@ -64,10 +64,9 @@ func (g *Gate) Closed(root cid.Cid) bool {
 	return ok
 }
 
-// May reports whether a peer may have a root without a proof: that is for members, or has no rule.
+// May reports whether a peer may have a root that is not open without a proof: it is a member, and the root is for members.
 func (g *Gate) May(root cid.Cid, p dray.PeerID) bool {
-	r, closed := g.rules[dray.HashKey(root)]
-	return !closed || r.Members && g.members.Has(p)
+	return g.rules[dray.HashKey(root)].Members && g.members.Has(p)
 }
 
 // Opens returns the root that a proof opens, which a peer has shown when it asked about some root; ok is false when it opens

@@ -94,7 +94,7 @@ func TestProof(t *testing.T) {
 	if theirs.RevokeAll(root) != 1 || s.May(root, getter) {
 		t.Error("the root is open when nobody may have it")
 	}
-	if !theirs.Open(root) || theirs.Open(root) || !NewGate(GateConfig{Self: server, Book: &theirs}).May(root, getter) {
+	if !theirs.Open(root) || theirs.Open(root) || NewGate(GateConfig{Self: server, Book: &theirs}).Closed(root) {
 		t.Error("the root is not open")
 	}
 }
@@ -121,7 +121,7 @@ func TestMembersOnly(t *testing.T) {
 	var book Book
 	book.AllowMembers(root)
 	g := NewGate(GateConfig{Self: "me", Book: &book, Members: m})
-	if !g.May(root, a) || g.May(root, b) || !g.May(open, b) || !g.Serves(b) {
+	if !g.May(root, a) || g.May(root, b) || g.May(open, b) || !g.Serves(b) {
 		t.Error("who may have a root for members is wrong")
 	}
 	if g = NewGate(GateConfig{Self: "me", Members: m, MembersOnly: true}); !g.Serves(a) || g.Serves(b) {
@@ -141,6 +141,9 @@ func TestBookIsWritten(t *testing.T) {
 	b.AllowMembers(rootCID(t, 2))
 	b.AllowMembers(rootCID(t, 3))
 	b.RevokeAll(rootCID(t, 3))
+	b.Nest(rootCID(t, 4), rootCID(t, 2))
+	b.Nest(rootCID(t, 5), rootCID(t, 4))
+	b.Nest(rootCID(t, 6), rootCID(t, 9)) // which is open
 	text, err := b.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -159,10 +162,19 @@ func TestBookIsWritten(t *testing.T) {
 	if r, ok := k.Rule(rootCID(t, 3)); !ok || r.Members {
 		t.Error("a root for nobody was forgotten")
 	}
+	if r, ok := k.Rule(rootCID(t, 5)); !ok || r.Under != rootCID(t, 2) {
+		t.Errorf("a part of a part is read as %+v", r)
+	}
+	if _, ok := k.Rule(rootCID(t, 6)); ok {
+		t.Error("a part of what is open has a rule")
+	}
 	for i := range text[:len(text)-1] {
 		if _, err := ParseBook(text[:i]); err == nil {
 			t.Fatalf("%d bytes of %d are read as a book", i, len(text))
 		}
+	}
+	if k.Open(rootCID(t, 2)); k.Len() != 2 {
+		t.Errorf("after a root was opened with its parts there are %+v", k.Rules())
 	}
 	if s := fmt.Sprintf("%v %+v %#v", b.Rules(), b.Rules(), secretOf(1)); strings.Contains(s, "1 1 1") || strings.Contains(s, "0x1, 0x1") {
 		t.Errorf("a secret is printed: %s", s)
@@ -175,13 +187,14 @@ func TestBookRefused(t *testing.T) {
 	rule := func(rest string) string { return fmt.Sprintf(`{"root":%q%s}`, root, rest) }
 	capability := func(s string) string { return fmt.Sprintf(`{"secret":%q,"made":"2026-01-02T03:04:05Z"}`, s) }
 	for name, text := range map[string]string{
-		"another version": `{"version":2,"rules":[]}`,
-		"unknown fields":  `{"version":1,"rules":[` + rule(`,"everybody":true`) + `]}`,
-		"a root twice":    `{"version":1,"rules":[` + rule("") + `,` + rule("") + `]}`,
-		"no root":         `{"version":1,"rules":[{"root":"x"}]}`,
-		"a short secret":  `{"version":1,"rules":[` + rule(`,"capabilities":[`+capability("AQE=")+`]`) + `]}`,
-		"a secret twice":  `{"version":1,"rules":[` + rule(`,"capabilities":[`+capability(secret)+`,`+capability(secret)+`]`) + `]}`,
-		"more behind":     `{"version":1,"rules":[]} {}`,
+		"another version":     `{"version":2,"rules":[]}`,
+		"unknown fields":      `{"version":1,"rules":[` + rule(`,"everybody":true`) + `]}`,
+		"a root twice":        `{"version":1,"rules":[` + rule("") + `,` + rule("") + `]}`,
+		"no root":             `{"version":1,"rules":[{"root":"x"}]}`,
+		"a short secret":      `{"version":1,"rules":[` + rule(`,"capabilities":[`+capability("AQE=")+`]`) + `]}`,
+		"a secret twice":      `{"version":1,"rules":[` + rule(`,"capabilities":[`+capability(secret)+`,`+capability(secret)+`]`) + `]}`,
+		"a part with secrets": `{"version":1,"rules":[` + rule(fmt.Sprintf(`,"under":%q,"members":true`, root)) + `]}`,
+		"more behind":         `{"version":1,"rules":[]} {}`,
 	} {
 		if _, err := ParseBook([]byte(text)); err == nil || strings.Contains(err.Error(), "AQE") {
 			t.Errorf("%s: read, or the secret told: %v", name, err)

@@ -38,6 +38,9 @@ func (e *Engine) checkRoots() error {
 		if err := e.checkAnswers(p); err != nil {
 			return fmt.Errorf("peer %v: %w", p.id.Short(), err)
 		}
+		if err := e.checkAccess(p); err != nil {
+			return err
+		}
 	}
 	if len(awaited) != len(e.awaited) {
 		return fmt.Errorf("%d roots are awaited, counted %d", len(awaited), len(e.awaited))

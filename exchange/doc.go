@@ -45,7 +45,9 @@
 //     Leaves are demanded by index after [Engine.SetManifest] said true; one that is here is answered at once.
 //  16. When a peer turns out to speak another protocol, the driver calls [Engine.Restart] if what was said is lost, and
 //     [Engine.PeerUp] again if it is not.
-//  17. Blocks handed to [Engine.Receive] have been hashed: their CIDs are what their bytes hash to.
+//  17. What is not for everybody the driver says with [Engine.Guard], [Engine.Open] and [Engine.SetGate]. Blocks that are
+//     Guarded travel encrypted only; guarded blocks that arrive are known to be so before they come in [Ready.Stores].
+//  18. Blocks handed to [Engine.Receive] have been hashed: their CIDs are what their bytes hash to.
 //
 // # What it does not do
 //

@@ -35,6 +35,8 @@ type Config struct {
 	Score Score
 	// Withhold serves nobody: peers are told so, and that nothing is here if they ask nevertheless.
 	Withhold bool
+	// Gate says who may have what. If nil, everything is open to everybody, until SetGate.
+	Gate Gate
 	// Ban is how long a peer that breaks the protocol is refused. If zero, one hour.
 	Ban time.Duration
 	// Limits bound what passes. If zero, nothing does. [Engine.SetLimits] changes them.
@@ -100,6 +102,7 @@ type Engine struct {
 	drags     []*peer                      // reused
 
 	serving servingQueue
+	access  accesses
 	timers  timers
 
 	receiving int64         // bytes handed out in Stores and not answered
@@ -158,6 +161,7 @@ func New(cfg Config) *Engine {
 	e := &Engine{
 		ticker:   timer{heap: -1},
 		cfg:      cfg,
+		access:   accesses{gate: cfg.Gate},
 		rand:     rand.New(rand.NewPCG(cfg.Seed, 0x9e3779b97f4a7c15)),
 		wants:    make(map[cid.Cid]*want),
 		sessions: make(map[SessionID]*session),
@@ -220,6 +224,8 @@ type BlockSend struct {
 	Peer dray.PeerID
 	CID  cid.Cid
 	Data []byte
+	// Guarded says that the block is not for everybody: it must not travel where others can read it.
+	Guarded bool
 }
 
 // Load asks the store for a block: with Stat for its size only, else for its bytes. Size is then what the look-up said,
@@ -493,6 +499,7 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block, walked bool) bool {
 func (e *Engine) accept(w *want, p *peer, b dray.Block, walked bool) {
 	size := int64(b.Size())
 	home := w.home
+	e.guardArriving(w)
 	if w.state == Waiting {
 		home.waiting--
 	} else {

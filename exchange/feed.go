@@ -8,6 +8,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"dray"
 	"dray/wire"
 )
 
@@ -39,12 +40,14 @@ type feed struct {
 	n         int     // how many
 	spoken    uint64  // leaves that it told of, over and over if it did
 	since     time.Duration
+	shown     dray.Proof // with the follow
 
 	// What the peer is told.
 	number  uint32 // the peer's, or 0 when it does not follow
 	first   int    // the leaves it wants to hear of
 	end     int
 	durable bool
+	hidden  bool    // it may not be told anything
 	awaited bool    // it waits for a root that is not known here
 	owes    bool    // an answer, even if nothing is here
 	told    bool    // that the root is known here
@@ -270,17 +273,31 @@ func (e *Engine) receiveFollow(p *peer, x *wire.Follow) {
 			e.violate(p, "a root followed under two numbers")
 			return
 		}
-		if p.followed >= maxFeeds || e.manifests[x.Root] == nil && !e.wantManifest(x.Root, p) {
+		if !x.Proof.IsZero() && !e.opens(p, x.Proof, x.Root) {
+			e.denyFollow(p, x.Feed)
+			return
+		}
+		may := e.mayAbout(p, x.Root)
+		if p.followed >= maxFeeds || may && e.manifests[x.Root] == nil && !e.wantManifest(x.Root, p) {
 			e.stats.Refused++
 			return
 		}
 		f = p.feed(x.Root)
+		f.hidden = !may
 		if p.numbers == nil {
 			p.numbers = make(map[uint32]*feed)
 		}
 		p.numbers[x.Feed] = f
 		p.followed++
 		f.number = x.Feed
+		if !x.Proof.IsZero() && may {
+			e.reconsiderPeer(p) // it may have wanted before it showed the proof
+		}
+	case !x.Proof.IsZero() && !e.opens(p, x.Proof, x.Root):
+		e.denyFollow(p, x.Feed)
+		e.silence(f)
+		e.unbindFeed(f)
+		return
 	}
 	f.first, f.end = int(x.First), int(x.First)+int(x.Count)
 	if x.Count == 0 {
@@ -309,7 +326,7 @@ func (e *Engine) silence(f *feed) {
 		}
 		f.p.spent[f.number] = f.root
 	}
-	f.number, f.heard, f.news, f.told, f.owes, f.rescan = 0, nil, nil, false, false, false
+	f.number, f.heard, f.news, f.told, f.owes, f.rescan, f.hidden = 0, nil, nil, false, false, false, false
 	f.p.followed--
 	e.await(f, false)
 	if f.listed {
@@ -321,6 +338,9 @@ func (e *Engine) silence(f *feed) {
 // answerFollow tells a peer what is here of a root that it has begun to follow, or follows otherwise than before. Only the
 // next message costs time: a peer may say a lot in one of its own.
 func (e *Engine) answerFollow(f *feed) {
+	if f.hidden {
+		return
+	}
 	if f.durable {
 		e.durably(f.m)
 	}
@@ -343,7 +363,7 @@ func (e *Engine) list(f *feed) {
 
 // tell notes that leaf i has come, or gone, for a peer that follows.
 func (e *Engine) tell(f *feed, i int) {
-	if i < f.first || i >= f.end || e.cfg.Withhold || f.rescan && i >= f.at {
+	if i < f.first || i >= f.end || e.cfg.Withhold || f.hidden || f.rescan && i >= f.at {
 		return
 	}
 	if len(f.news) >= maxNews { // the peer takes no messages
@@ -463,6 +483,12 @@ func (e *Engine) receiveHave(p *peer, h *wire.Have) {
 		return
 	}
 	p.flow.answered(e.now)
+	if h.Denied {
+		e.forgetTheirs(f)
+		f.known, f.early, f.lossy = false, nil, false
+		e.denied(p, f.root)
+		return
+	}
 	if f.m == nil {
 		size := len(h.Bits)
 		for i := range f.early {
@@ -545,7 +571,7 @@ func (e *Engine) refeed(sp *sessionPeer, f *feed) {
 	if !f.known {
 		return
 	}
-	sp.dry = false
+	sp.dry, sp.denied = false, false
 	switch {
 	case f.n == f.m.m.Len():
 		e.setUse(sp, useHolder)

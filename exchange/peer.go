@@ -98,6 +98,9 @@ type peer struct {
 	seqOut, seqIn                     uint64
 	info                              wire.Info // as last said
 	withholds                         bool      // it answers no wants
+	barred                            bool      // it is served nothing, see access.go
+	opened                            []opened  // roots, by proofs
+	denials, deniedWalks              []uint32  // follows and walks whose proofs are not accepted, to be said
 	sated                             bool      // it wants nothing
 
 	flow    flow
@@ -120,6 +123,7 @@ func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
 	}
 	p.up = true
 	p.acct = e.account(id)
+	e.admit(p)
 	p.greeted = false
 	p.badness = 0
 	p.silent, p.probing = false, false
@@ -154,7 +158,7 @@ func (e *Engine) capsChanged(p *peer, before Caps) {
 		e.forgetPushes(p)
 		e.closeFeeds(p)
 		e.stopAnswers(p)
-		p.answers, p.refusals, p.stopWalks = nil, nil, nil
+		p.answers, p.refusals, p.stopWalks, p.denials, p.deniedWalks = nil, nil, nil, nil, nil
 		for _, sp := range p.sps {
 			if sp.use == useFeed {
 				e.setUse(sp, usePart)
@@ -238,6 +242,7 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	p.lastFeed, p.heardFeed = 0, 0
 	p.creditTold, p.used, p.wasted, p.allowed, p.seqOut, p.seqIn = 0, 0, 0, 0, 0, 0
 	p.withholds, p.sated, p.info = false, false, wire.Info{}
+	p.opened, p.denials, p.deniedWalks = nil, nil, nil
 	p.cancels = p.cancels[:0]
 	p.presences = p.presences[:0]
 	p.writing = false
@@ -357,7 +362,7 @@ func (e *Engine) hasNews(p *peer) bool {
 		return true
 	}
 	return p.caps.Indexes && (len(p.follows)+len(p.stops)+len(p.newsy) > 0 || p.greeted && p.info != e.info() || len(p.stopWalks) > 0 || p.asksToWalk() ||
-		e.answersWalk(p) || p.creditDue())
+		e.answersWalk(p) || p.creditDue() || len(p.denials)+len(p.deniedWalks) > 0)
 }
 
 // credit is what the peer may send in all, as of now: what it has sent, what it was asked for or may send unasked, and a
@@ -398,11 +403,13 @@ func (e *Engine) announceRoots(p *peer, m *wire.Message) {
 	m.Follows = append(m.Follows, p.stops...)
 	p.stops = p.stops[:0]
 	for _, f := range p.follows {
-		m.Follows = append(m.Follows, wire.Follow{Feed: f.mine, Root: f.root, Durable: e.durableCopies(f.root)})
+		f.shown = e.prove(f.root, p)
+		m.Follows = append(m.Follows, wire.Follow{Feed: f.mine, Root: f.root, Durable: e.durableCopies(f.root), Proof: f.shown})
 		f.said = true
 	}
 	p.follows = p.follows[:0]
 	p.appendAllNews(m)
+	p.appendDenials(m)
 	for _, id := range p.stopWalks {
 		m.Walks = append(m.Walks, wire.Walk{ID: id, Stop: true})
 	}
@@ -416,7 +423,7 @@ func (e *Engine) announceRoots(p *peer, m *wire.Message) {
 		bytes, push := e.walkWithin(p, o)
 		m.Walks = append(m.Walks, wire.Walk{
 			ID: s.walk.id, Root: s.cfg.Root, Depth: uint32(o.Depth), Bytes: bytes, Leaves: o.Leaves,
-			Push: push, Spread: s.cfg.Order == Rarest,
+			Push: push, Spread: s.cfg.Order == Rarest, Proof: e.prove(s.cfg.Root, p),
 		})
 		if p.flight.n == 0 {
 			p.flow.begin(e.now)
@@ -456,6 +463,9 @@ func (e *Engine) announce(p *peer) bool {
 		a.unlist()
 		a.told = true
 		en := wire.Entry{CID: a.w.cid, Priority: p.priority(a.w), SendDontHave: true, Leaves: p.spell(a.w)}
+		if en.Leaves.Feed == 0 {
+			en.Feed = e.feedFor(p, a.w)
+		}
 		a.at = e.now
 		if a.kind == askBlock {
 			if p.flight.n == 0 {

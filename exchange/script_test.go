@@ -258,6 +258,8 @@ func (s *script) command(name string, args []string) {
 		s.roots(name, args)
 	case "near", "address", "probed", "ban", "unban", "health", "view":
 		s.health(name, args)
+	case "gate", "guard", "open", "unguard":
+		s.access(name, args)
 	case "totals", "waits", "standings", "stats", "account", "banned":
 		s.query(name, args)
 	default:

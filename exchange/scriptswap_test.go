@@ -87,6 +87,7 @@ func (s *script) roots(name string, args []string) {
 
 var walkStatuses = map[string]wire.WalkStatus{
 	"whole": wire.WalkWhole, "part": wire.WalkPart, "absent": wire.WalkAbsent, "refused": wire.WalkRefused,
+	"denied": wire.WalkDenied,
 }
 
 // recvRoots adds what one word of a message says about roots, and reports whether it is such a word.
@@ -102,8 +103,13 @@ func (s *script) recvRoots(m *wire.Message, verb, arg string) bool {
 		return l
 	}
 	switch verb {
+	case "want-in":
+		m.Wants = append(m.Wants, wire.Entry{CID: s.cid(rest), Feed: num(number), SendDontHave: true, Priority: 1})
+	case "denied":
+		m.Haves = append(m.Haves, wire.Have{Feed: num(number), Denied: true})
 	case "follow", "stop":
 		f := wire.Follow{Feed: num(number), Stop: verb == "stop"}
+		rest, f.Proof = s.proof(rest)
 		rest, f.Durable = strings.CutSuffix(rest, "+durably")
 		name, bounds, ok := strings.Cut(strings.TrimSuffix(rest, "]"), "[")
 		if ok {
@@ -126,9 +132,11 @@ func (s *script) recvRoots(m *wire.Message, verb, arg string) bool {
 			m.Presences = append(m.Presences, wire.Presence{Leaves: l, Have: verb == "have-at"})
 		}
 	case "walk":
+		rest, proof := s.proof(rest)
 		part := strings.Split(rest, ":")
 		m.Walks = append(m.Walks, wire.Walk{
 			ID: num(number), Root: s.cid(part[0]), Bytes: uint64(num(part[1])), Push: uint64(num(part[2])),
+			Proof: proof,
 		})
 	case "stop-walk":
 		m.Walks = append(m.Walks, wire.Walk{ID: num(number), Stop: true})

@@ -21,10 +21,12 @@ type served struct {
 	p        *peer
 	cid      cid.Cid
 	name     wire.Leaves // how the peer spelled it, if by index
+	root     cid.Cid     // that it said the block lies under, if any
 	kind     wire.WantType
 	priority int32
 	answer   bool // DONT_HAVE is asked for
 	pushed   bool // the peer has not asked for it
+	hidden   bool // when it was last looked at, the peer was not to have it
 	state    serveState
 	again    bool  // wanted once more while it was being sent, or added while it was being looked up
 	copies   int32 // times that the block was sent to anybody, lately
@@ -122,7 +124,11 @@ func (e *Engine) receiveWants(p *peer, m *wire.Message) {
 	for i := range m.Wants {
 		en := &m.Wants[i]
 		if en.Leaves.Feed == 0 {
-			e.receiveEntry(p, en, wire.Leaves{})
+			root := cid.Undef
+			if f := p.numbers[en.Feed]; f != nil {
+				root = f.root
+			}
+			e.receiveEntry(p, en, wire.Leaves{}, root)
 			continue
 		}
 		mf, ok := e.named(p, en.Leaves)
@@ -135,20 +141,20 @@ func (e *Engine) receiveWants(p *peer, m *wire.Message) {
 		for k := en.Leaves.First; k < en.Leaves.First+en.Leaves.N(); k++ {
 			one := *en
 			one.CID, one.Priority = mf.m.Leaf(int(k)), en.PriorityOf(k)
-			e.receiveEntry(p, &one, wire.Leaves{Feed: en.Leaves.Feed, First: k})
+			e.receiveEntry(p, &one, wire.Leaves{Feed: en.Leaves.Feed, First: k}, mf.m.Root())
 		}
 	}
 }
 
-func (e *Engine) receiveEntry(p *peer, en *wire.Entry, name wire.Leaves) {
+func (e *Engine) receiveEntry(p *peer, en *wire.Entry, name wire.Leaves, root cid.Cid) {
 	if !en.Cancel {
-		e.receiveWant(p, en, name)
+		e.receiveWant(p, en, name, root)
 	} else if v := p.serve.wants[en.CID]; v != nil {
 		e.unserve(v)
 	}
 }
 
-func (e *Engine) receiveWant(p *peer, en *wire.Entry, name wire.Leaves) {
+func (e *Engine) receiveWant(p *peer, en *wire.Entry, name wire.Leaves, root cid.Cid) {
 	v := p.serve.wants[en.CID]
 	if v == nil {
 		if len(p.serve.wants) >= e.cfg.PeerWants || len(p.presences) >= maxPresences {
@@ -159,7 +165,7 @@ func (e *Engine) receiveWant(p *peer, en *wire.Entry, name wire.Leaves) {
 			p.serve.wants = make(map[cid.Cid]*served)
 		}
 		e.seq++
-		v = &served{name: name, p: p, cid: en.CID, kind: en.Type, priority: en.Priority, answer: en.SendDontHave, seq: e.seq, heap: -1}
+		v = &served{name: name, root: root, p: p, cid: en.CID, kind: en.Type, priority: en.Priority, answer: en.SendDontHave, seq: e.seq, heap: -1}
 		p.serve.wants[en.CID] = v
 		v.copies = e.serving.copies.of[en.CID]
 		if first := e.serving.waiting[en.CID]; first != nil {
@@ -170,6 +176,9 @@ func (e *Engine) receiveWant(p *peer, en *wire.Entry, name wire.Leaves) {
 		return
 	}
 	v.pushed = false
+	if root.Defined() && !e.mayHave(p, v.cid, v.root) {
+		v.root = root
+	}
 	if en.Type == wire.WantBlock {
 		v.kind = wire.WantBlock // a want-have never replaces a want-block
 	}
@@ -206,7 +215,7 @@ func (e *Engine) Loaded(now time.Duration, l Load, size int64, data []byte, err 
 		case v.state == serveLookup:
 			v.again = false
 			e.lookedUp(v, size, err == nil)
-		case v.state == serveAbsent && err == nil:
+		case v.state == serveAbsent && err == nil && e.mayHave(p, v.cid, v.root):
 			e.lookedUp(v, size, true) // the answer before was to a want that was withdrawn meanwhile
 		}
 		return false
@@ -214,7 +223,8 @@ func (e *Engine) Loaded(now time.Duration, l Load, size int64, data []byte, err 
 	if v.state != serveLoading {
 		return false
 	}
-	if err != nil {
+	guarded := e.access.of(v.cid) != nil
+	if err != nil || guarded && !e.mayHave(p, v.cid, v.root) {
 		e.unload(v)
 		p.serve.sent -= v.size // the peer will not see it
 		e.giveUp(p, v.size)
@@ -222,15 +232,16 @@ func (e *Engine) Loaded(now time.Duration, l Load, size int64, data []byte, err 
 		return false
 	}
 	v.state = serveWriting
-	e.ready.Blocks = append(e.ready.Blocks, BlockSend{Peer: p.id, CID: v.cid, Data: data})
+	e.ready.Blocks = append(e.ready.Blocks, BlockSend{Peer: p.id, CID: v.cid, Data: data, Guarded: guarded})
 	return true
 }
 
 // lookedUp goes on with a want once it is known whether the block is here.
 func (e *Engine) lookedUp(v *served, size int64, here bool) {
 	p := v.p
+	v.hidden = !e.mayHave(p, v.cid, v.root)
 	switch {
-	case !here || e.cfg.Withhold:
+	case !here || e.cfg.Withhold || v.hidden:
 		v.state = serveAbsent
 		if v.answer && p.caps.Haves {
 			p.presences = append(p.presences, wire.Presence{CID: v.cid, Have: false, Leaves: v.name})
@@ -261,7 +272,9 @@ func (e *Engine) announceAdded(c cid.Cid, size int64) {
 		next := v.next
 		switch v.state {
 		case serveAbsent:
-			e.lookedUp(v, size, true)
+			if e.mayHave(v.p, v.cid, v.root) { // else it was said to be absent, and is not said so again
+				e.lookedUp(v, size, true)
+			}
 		case serveLookup:
 			v.again = true // the look-up may have begun before
 		}

@@ -157,6 +157,7 @@ type sessionPeer struct {
 	mute   bool // it is expected to have everything, and to say so soon
 	dry    bool // by what it told, it has nothing that is demanded
 	full   bool // it was asked for all that nobody else has
+	denied bool // it does not accept the proof that it was shown
 	misses int  // DONT_HAVEs in a row
 	haves  int  // HAVEs and blocks in a row
 	cursor uint64

@@ -134,6 +134,9 @@ func formatMessage(m *wire.Message, n Namer) string {
 		}
 		b.WriteString(n.cid(w.CID))
 		formatLeaves(&b, w.Leaves)
+		if w.Feed != 0 {
+			fmt.Fprintf(&b, "(%d)", w.Feed)
+		}
 	}
 	for _, p := range m.Presences {
 		if p.Have {
@@ -175,11 +178,18 @@ func formatRoots(b *strings.Builder, m *wire.Message, n Namer) {
 		if f.Durable {
 			b.WriteString(" durably")
 		}
+		if !f.Proof.IsZero() {
+			b.WriteString(" with a proof")
+		}
 		if f.Stop {
 			b.WriteString(" no more")
 		}
 	}
 	for _, h := range m.Haves {
+		if h.Denied {
+			fmt.Fprintf(b, " denied %d", h.Feed)
+			continue
+		}
 		verb := "have"
 		if h.Lost {
 			verb = "lost"
@@ -201,6 +211,9 @@ func formatRoots(b *strings.Builder, m *wire.Message, n Namer) {
 		if w.Spread {
 			b.WriteString(" spread")
 		}
+		if !w.Proof.IsZero() {
+			b.WriteString(" with a proof")
+		}
 	}
 	if len(m.Blocks) > 0 {
 		fmt.Fprintf(b, " with %d blocks", len(m.Blocks))
@@ -213,7 +226,7 @@ func formatRoots(b *strings.Builder, m *wire.Message, n Namer) {
 	}
 }
 
-var walkStatusNames = [...]string{"whole", "part", "absent", "refused"}
+var walkStatusNames = [...]string{"whole", "part", "absent", "refused", "denied"}
 
 // formatBits prints runs as 0-3,7; none is -.
 func formatBits(bits wire.Bits) string {

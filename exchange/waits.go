@@ -151,7 +151,7 @@ func (sp *sessionPeer) wait(now time.Duration) Wait {
 	case p.health.State() == HealthBackedOff:
 		w.Reason = ReasonBackedOff
 		w.Until, _ = p.health.Due()
-	case p.withholds:
+	case p.withholds || sp.denied && w.Blocks == 0:
 		w.Reason = ReasonRefused
 	case w.Blocks == 0:
 		// It was asked whether it has something, or is about to be, unless it has answered.
@@ -242,7 +242,7 @@ func (e *Engine) Standings(id SessionID) []Standing {
 		out = append(out, Standing{
 			Peer: sp.p.id, Health: sp.p.health.State(), Asked: sp.p.blocks, Bytes: sp.p.inflight,
 			Silent: e.now - sp.p.flow.heard, Rate: sp.p.flow.rate, RTT: sp.p.flow.rtt,
-			Lacks: sp.misses > 0, Delivered: sp.bytes,
+			Lacks: sp.misses > 0 || sp.denied, Denied: sp.denied, Delivered: sp.bytes,
 		})
 	}
 	return out
@@ -264,6 +264,8 @@ type Standing struct {
 	RTT  time.Duration
 	// Lacks is true when its last answers were that it does not have what the session asked for.
 	Lacks bool
+	// Denied is true when it does not accept the proof that this host may have the session's root.
+	Denied bool
 	// Delivered is the number of bytes that the session got from it.
 	Delivered int64
 }

@@ -82,6 +82,7 @@ type walked struct {
 	heads   map[cid.Cid]struct{} // leaves among the blocks
 	pushed  wire.Bits
 	leaves  uint32
+	hidden  bool // the peer may not have it: the answer is that it is not here
 }
 
 // beginWalk asks p for the session's walk, if there is one that nobody was asked for.
@@ -240,6 +241,9 @@ func (e *Engine) receiveWalked(p *peer, x *wire.Walked) {
 		}
 		w.done = x.Status == wire.WalkWhole || x.Status == wire.WalkPart
 		e.endWalk(s)
+		if x.Status == wire.WalkDenied {
+			e.denied(p, s.cfg.Root)
+		}
 		if x.Status == wire.WalkAbsent {
 			if sp := s.peer(p); sp != nil && sp.use == useHolder && !sp.hinted {
 				e.setUse(sp, useUnknown)
@@ -258,7 +262,7 @@ func (e *Engine) receiveWalked(p *peer, x *wire.Walked) {
 
 // beginWalkIfAbsent asks another peer when the first had nothing.
 func (e *Engine) beginWalkIfAbsent(s *session, sp *sessionPeer, st wire.WalkStatus) {
-	if (st == wire.WalkAbsent || st == wire.WalkRefused) && sp.p != s.walk.from {
+	if st >= wire.WalkAbsent && sp.p != s.walk.from {
 		e.beginWalk(s, sp.p)
 	}
 }
@@ -373,11 +377,18 @@ func (e *Engine) receiveWalk(p *peer, x *wire.Walk) {
 		e.dirtyPeer(p)
 		return
 	}
+	if !x.Proof.IsZero() && !e.opens(p, x.Proof, x.Root) {
+		e.denyWalk(p, x.ID)
+		return
+	}
 	a := &walked{w: *x}
 	p.answers = append(p.answers, a)
 	a.w.Bytes = min(x.Bytes, maxWalkBytes)
 	a.w.Push = min(x.Push, maxPush)
 	a.loading = true
+	if a.hidden = !e.mayAbout(p, x.Root); a.hidden {
+		a.w.Bytes, a.w.Push = 0, 0 // the root is looked up, and no more
+	}
 	if a.w.Push > 0 && !x.Leaves {
 		a.waits = e.manifests[x.Root] == nil && e.wantManifest(x.Root, p)
 	}
@@ -405,6 +416,8 @@ func (e *Engine) stopAnswers(p *peer) {
 type WalkPart struct {
 	// Blocks are the next, parents before children.
 	Blocks []wire.Block
+	// CIDs name Blocks, one each. If empty, all that they may be is open.
+	CIDs []cid.Cid
 	// Heads are the leaves among them, which need not be pushed after the walk.
 	Heads []cid.Cid
 	// Last says that there are no more, and Status then how the walk ended.
@@ -425,6 +438,7 @@ func (e *Engine) WalkLoaded(now time.Duration, id dray.PeerID, walkID uint32, pa
 				p.answers = slices.Delete(p.answers, i, i+1)
 				return
 			}
+			e.withholdWalk(p, a, &part)
 			a.loading, a.blocks, a.last, a.status = false, part.Blocks, part.Last, part.Status
 			for _, c := range part.Heads {
 				if a.heads == nil {
@@ -480,7 +494,7 @@ func (e *Engine) readyToPush(p *peer, a *walked) {
 	for _, i := range e.choosePush(p, mf, a) {
 		out.Add(uint32(i), 1)
 		en := wire.Entry{CID: mf.m.Leaf(i), Priority: wirePriority(Normal, 0), SendDontHave: true}
-		e.receiveWant(p, &en, wire.Leaves{})
+		e.receiveWant(p, &en, wire.Leaves{}, a.w.Root)
 		if v := p.serve.wants[en.CID]; v != nil {
 			v.pushed = true
 		}

@@ -40,6 +40,9 @@ type AddConfig struct {
 	// Hidden includes files whose names begin with a dot in directories; without it they are left out. A path named in
 	// the call is always added.
 	Hidden bool
+	// Guard, if set, is a CID that nobody has: what is added is nobody's until the caller, who has closed the root by then,
+	// calls [Node.Unguard] with it.
+	Guard cid.Cid
 	// Progress, if set, is called a few times a second, on the goroutine that called Add.
 	Progress func(AddProgress)
 }
@@ -215,9 +218,25 @@ func (a *adder) flush() error {
 	if len(a.nodes) == 0 {
 		return nil
 	}
+	a.guard(a.nodes...)
 	err := a.n.Put(a.ctx, a.nodes...)
 	a.nodes, a.size = a.nodes[:0], 0
 	return err
+}
+
+// guard keeps blocks from everybody before they are in the store, if so asked.
+func (a *adder) guard(blocks ...dray.Block) {
+	if a.cfg.Guard.Defined() {
+		a.guardAll(len(blocks), func(i int) cid.Cid { return blocks[i].CID() })
+	}
+}
+
+func (a *adder) guardAll(n int, at func(int) cid.Cid) {
+	cids := make([]cid.Cid, n)
+	for i := range cids {
+		cids[i] = at(i)
+	}
+	a.n.ask(func() { a.n.engine.Guard(a.n.now(), a.cfg.Guard, cids...) })
 }
 
 func (a *adder) show(last bool) {

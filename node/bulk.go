@@ -51,7 +51,7 @@ type mover struct {
 func (o *outStream) wrote(bytes int) {
 	l := o.l
 	sent := l.bulk.sent.Add(int64(bytes))
-	if o.move.moved {
+	if o.move.moved || o.stays {
 		return
 	}
 	if o.move.opened == nil {

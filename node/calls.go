@@ -87,9 +87,13 @@ func (c *calls) verdict(root cid.Cid, waits []exchange.Standing, unreached []Unr
 		return nil
 	}
 	connected := 0
+	var denied []dray.PeerID
 	for _, w := range waits {
 		if !w.Lacks || w.Asked > 0 {
 			return nil
+		}
+		if w.Denied {
+			denied = append(denied, w.Peer)
 		}
 		for _, p := range c.peers {
 			if p.ID == w.Peer {
@@ -99,6 +103,9 @@ func (c *calls) verdict(root cid.Cid, waits []exchange.Standing, unreached []Unr
 	}
 	if connected+len(unreached) < len(c.peers) {
 		return nil // somebody is being dialled
+	}
+	if len(denied) > 0 {
+		return RefusedError(root, denied)
 	}
 	if len(unreached) == 0 {
 		return &dray.Error{

@@ -73,6 +73,9 @@ func (a *adder) addFile(path string) (ref unixfs.Ref, err error) {
 		return unixfs.Ref{}, err
 	}
 	if index != nil {
+		if a.cfg.Guard.Defined() {
+			a.guardAll(len(l.stats), func(i int) cid.Cid { return l.stats[i].CID })
+		}
 		if err := index.Commit(a.ctx); err != nil {
 			return unixfs.Ref{}, err
 		}
@@ -278,6 +281,7 @@ func (l *leafLine) leaf(c *chunk) error {
 		}
 		l.stats = append(l.stats, dray.Stat{CID: b.CID(), Size: int64(b.Size())})
 	case a.cfg.Copy:
+		a.guard(b)
 		if err := a.n.Put(a.ctx, b); err != nil {
 			return err
 		}

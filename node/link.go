@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,12 +40,20 @@ type link struct {
 	failures int                // in a row
 	arriving *budget            // of frames that have begun and not ended
 	bulk     bulkState
+	since    time.Duration // when it was opened
+
+	// Guarded blocks whose writer has moved to where others can read go to a writer that never does, begun when first needed.
+	sealed  chan []outBlock
+	sealing sync.Once
+	revoked atomic.Uint32 // how often the peer was denied what was on its way to it
 }
 
 // outBlock is a block to write: wire.MaxBlockHeader bytes of room, then its bytes.
 type outBlock struct {
-	cid   cid.Cid
-	frame []byte
+	cid     cid.Cid
+	frame   []byte
+	guarded bool   // it must not go where others can read
+	revoked uint32 // the link's count when it was handed over
 }
 
 func protocols() []transport.Protocol {
@@ -87,7 +96,8 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 		control: make(chan *wire.Message, 2),
 		blocks:  make(chan []outBlock, blockQueue),
 		readers: make(map[*reader]struct{}), failures: failures,
-		arriving: newBudget(2 * wire.MaxFrameSize),
+		arriving: newBudget(2 * wire.MaxFrameSize), since: n.now(),
+		sealed: make(chan []outBlock, blockQueue),
 	}
 	l.any.Store(anyVersion)
 	l.ctx, l.cancel = context.WithCancel(n.ctx)
@@ -95,7 +105,7 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	l.bulk.from.Store(int64(n.bulkFrom[id]))
 	n.wg.Go(l.writeControl)
 	for range n.cfg.Streams {
-		n.wg.Go(l.writeBlocks)
+		n.wg.Go(func() { l.writeBlocks(l.blocks, false) })
 	}
 	assumed := wire.Swap1 // a refusal shows soon, and costs nothing but a round trip
 	if anyVersion {
@@ -103,6 +113,7 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	}
 	n.engine.PeerUp(n.now(), id, capsOf(assumed))
 	n.event(PeerConnected{Peer: id, Info: conn.Info()})
+	n.dismissStrangers()
 }
 
 // closeLink disconnects a peer. The network then reports it gone.
@@ -170,6 +181,7 @@ type outStream struct {
 	version wire.Version
 	guess   bool // that the peer speaks the version, which nobody has said
 	move    mover
+	stays   bool // it does not move
 }
 
 // open makes the stream ready. A stream to a peer whose protocols are not known yet is proposed with the preferred one
@@ -317,10 +329,10 @@ func (o *outStream) writeMessage(buf []byte, m *wire.Message) ([]byte, error) {
 }
 
 // writeBlocks writes blocks to the peer on one stream. A link has a few such writers; each takes the next block when its
-// stream has room, so a slow stream takes fewer.
-func (l *link) writeBlocks() {
+// stream has room, so a slow stream takes fewer. One that stays uses no stream on which others could read.
+func (l *link) writeBlocks(from <-chan []outBlock, stays bool) {
 	n := l.n
-	o := outStream{l: l}
+	o := outStream{l: l, stays: stays}
 	defer o.reset()
 	var buf []byte
 	for {
@@ -328,17 +340,20 @@ func (l *link) writeBlocks() {
 		select {
 		case <-l.ctx.Done():
 			return
-		case batch = <-l.blocks:
+		case batch = <-from:
 		}
 		for size := sizeOf(batch); size < batchBytes; {
 			select {
-			case more := <-l.blocks:
+			case more := <-from:
 				batch = append(batch, more...)
 				size += sizeOf(more)
 				continue
 			default:
 			}
 			break
+		}
+		if batch = l.withheld(batch); len(batch) == 0 || o.exposed() && l.seal(batch) {
+			continue
 		}
 		err := o.open()
 		if err == nil {

@@ -155,7 +155,7 @@ func (n *Node) pushBlocks(list []exchange.BlockSend) {
 		if l := n.links[list[i].Peer]; l != nil {
 			batch := make([]outBlock, 0, k-i)
 			for _, b := range list[i:k] {
-				batch = append(batch, outBlock{cid: b.CID, frame: b.Data})
+				batch = append(batch, outBlock{cid: b.CID, frame: b.Data, guarded: b.Guarded, revoked: l.revoked.Load()})
 			}
 			select {
 			case l.blocks <- batch: // has room: the engine keeps at most so many wants of a peer

@@ -39,6 +39,8 @@ type Config struct {
 	FrameBytes int64
 	// Streams is how many streams blocks are sent on to one peer. If zero, 2.
 	Streams int
+	// Access says who may have what the Node holds. If zero, everybody may have everything. See [Node.SetAccess].
+	Access Access
 	// Log receives what an operator may want to know. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -100,7 +102,13 @@ type Node struct {
 	cuts     map[cid.Cid][]*cutter
 	arrived  map[*byte]*frame // by a block's first byte, the frame of each block that is kept or being written
 	walkers  map[walkKey]*walker
-	settled  []dray.Block // written; their frames are done with once they are delivered
+	guarded  map[cid.Cid]bool // roots that are not open
+	members  map[dray.PeerID]*fellow
+	fellows  []*fellow // members with addresses
+	tending  bool      // there is a goroutine that looks after them
+
+	strangersOut bool         // only members are served
+	settled      []dray.Block // written; their frames are done with once they are delivered
 }
 
 // New returns a running Node. It starts to serve what the store holds at once.
@@ -130,9 +138,14 @@ func New(cfg Config) (*Node, error) {
 		cuts:     make(map[cid.Cid][]*cutter),
 		arrived:  make(map[*byte]*frame),
 		walkers:  make(map[walkKey]*walker),
+		guarded:  make(map[cid.Cid]bool),
 	}
 	n.raw, _ = cfg.Store.(dray.RawGetter)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	if err := n.beginAccess(); err != nil {
+		n.hash.Close()
+		return nil, err
+	}
 	for range cfg.Workers {
 		n.wg.Go(n.work)
 	}

@@ -197,6 +197,7 @@ func (k *walker) next() (out exchange.WalkPart) {
 		k.any = true
 		size += b.Size()
 		out.Blocks = append(out.Blocks, wire.Block{Prefix: c.Prefix(), Data: b.Data()})
+		out.CIDs = append(out.CIDs, c)
 		if k.heads > 0 {
 			out.Heads = append(out.Heads, c)
 		}

@@ -20,6 +20,8 @@ type SessionConfig struct {
 	Class exchange.Class
 	// Order is how the session chooses what to ask for first.
 	Order exchange.Order
+	// Root, if set, is what all that is asked for lies under. What is not for everybody is got only by who names a root of it.
+	Root cid.Cid
 }
 
 // Session gets blocks that belong together: what one request teaches about who has what helps the next. It is safe for
@@ -36,7 +38,7 @@ func (n *Node) NewSession(cfg SessionConfig) *Session {
 	s := &Session{n: n, class: cfg.Class}
 	n.ask(func() {
 		s.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
-			Peers: cfg.Peers, Only: cfg.Only, Class: cfg.Class, Order: cfg.Order,
+			Peers: cfg.Peers, Only: cfg.Only, Class: cfg.Class, Order: cfg.Order, Root: cfg.Root,
 		})
 	})
 	return s
