@@ -41,6 +41,8 @@ type Config struct {
 	Streams int
 	// Access says who may have what the Node holds. If zero, everybody may have everything. See [Node.SetAccess].
 	Access Access
+	// Ledger keeps what passed with each peer from one run to the next. If nil, it is forgotten with the Node.
+	Ledger *Ledger
 	// Log receives what an operator may want to know. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -148,6 +150,10 @@ func New(cfg Config) (*Node, error) {
 	}
 	for range cfg.Workers {
 		n.wg.Go(n.work)
+	}
+	if cfg.Ledger != nil {
+		n.restore(cfg.Ledger)
+		n.wg.Go(func() { n.keepLedger(cfg.Ledger) })
 	}
 	n.wg.Go(n.loop)
 	n.wg.Go(n.watchVitals)
