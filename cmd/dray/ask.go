@@ -102,6 +102,7 @@ func (a *asking) dial(ctx context.Context, p transport.Peer) {
 func (a *asking) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	since := time.Now()
 	for pause(ctx, lookEvery) == nil {
+		a.session.Pulse(ctx, a.failures()...)
 		err := a.hopeless()
 		switch {
 		case err == nil:
@@ -143,14 +144,23 @@ func (a *asking) hopeless() error {
 	return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: dray.ErrNotFound}, lines: waitLines(waits)}
 }
 
-func (a *asking) unreached() []string {
+// failures returns the peers that could not be reached.
+func (a *asking) failures() []node.Unreached {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var lines []string
+	var list []node.Unreached
 	for _, p := range a.peers {
 		if err := a.failed[p.ID]; err != nil {
-			lines = append(lines, fmt.Sprintf("%v: %s", p.ID, oneLine(err)))
+			list = append(list, node.Unreached{Peer: p, Err: err})
 		}
+	}
+	return list
+}
+
+func (a *asking) unreached() []string {
+	var lines []string
+	for _, u := range a.failures() {
+		lines = append(lines, fmt.Sprintf("%v: %s", u.Peer.ID, oneLine(u.Err)))
 	}
 	return lines
 }
