@@ -45,11 +45,16 @@ const (
 	ReasonLooking
 	// ReasonNobody: nobody is connected, and nobody is sought.
 	ReasonNobody
+
+	// ReasonChecking and ReasonFinishing are a driver's: what an earlier attempt left is being looked through; what was got is
+	// being synced and moved to its place.
+	ReasonChecking
+	ReasonFinishing
 )
 
 var reasonNames = [...]string{
 	"", "paused", "disk full", "writing", "limited", "asked", "silent", "slow", "asking", "dialling", "backed off", "refused",
-	"lacks it", "banned", "looking", "nobody",
+	"lacks it", "banned", "looking", "nobody", "checking", "finishing",
 }
 
 // String returns a word or two for the reason.
@@ -69,7 +74,7 @@ type Wait struct {
 	// Blocks and Bytes are what is waited for, of this session's.
 	Blocks int
 	Bytes  int64
-	// Rate is what the peer was measured to deliver in bytes a second; 0 when not known.
+	// Rate is what the peer was measured to deliver in bytes a second; 0 when not known. With ReasonSlow it is what comes now.
 	Rate float64
 }
 
@@ -162,6 +167,7 @@ func (sp *sessionPeer) wait(now time.Duration) Wait {
 		w.Reason, w.Since = ReasonSilent, max(p.flow.heard, w.Since)
 	case first != nil && p.crawl(now) > 2*explained:
 		w.Reason, w.Since = ReasonSlow, max(p.flow.came, w.Since)
+		w.Rate = float64(p.flow.bytes-p.flow.cameAt) / (now - p.flow.came).Seconds()
 	default:
 		w.Reason = ReasonAsked
 	}

@@ -91,6 +91,7 @@ type dagFetch struct {
 	sweep *unixfs.Sweep
 	got   chan exchange.Deliver
 	out   int
+	came  int64 // blocks
 	calls *calls
 }
 
@@ -107,10 +108,12 @@ func (d *dagFetch) run(ctx context.Context) error {
 		select {
 		case x := <-d.got:
 			d.out--
+			d.came++
 			if err := d.delivered(ctx, x); err != nil {
 				return err
 			}
 		case <-tick.C:
+			d.n.pulseOf(ctx, d.id, d.calls, d.came)
 			if err := d.hopeless(); err != nil {
 				return err
 			}

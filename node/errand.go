@@ -129,6 +129,7 @@ func (r *errand) wait(ctx context.Context, n int, use func(dray.Block) error) er
 		case <-tick.C:
 			var waits []exchange.Standing
 			r.n.ask(func() { waits = r.n.engine.Standings(r.id) })
+			r.n.pulseOf(ctx, r.id, r.calls, int64(len(r.brought)))
 			if err := r.calls.hopeless(r.root, waits); err != nil {
 				return err
 			}

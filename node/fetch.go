@@ -262,6 +262,7 @@ func (f *fetch) run(ctx context.Context) error {
 			}
 		case <-tick.C:
 			f.report(false)
+			pulse(ctx, f.progress.pulse)
 			if err := f.hopeless(); err != nil {
 				return err
 			}
@@ -503,6 +504,7 @@ func (f *fetch) recoverFiles(ctx context.Context, batch []leafPlace) error {
 			continue
 		}
 		last = p.file
+		busy(ctx, exchange.ReasonChecking, f.progress.Done)
 		if _, _, err := p.file.grow.Recover(ctx); err != nil {
 			return err
 		}
@@ -621,6 +623,7 @@ func (f *fetch) inPlace(p place, size int64, reused bool) {
 
 func (f *fetch) finishAll(ctx context.Context) error {
 	f.report(false)
+	busy(ctx, exchange.ReasonFinishing, f.progress.Done)
 	return f.tree.finish(ctx)
 }
 

@@ -268,6 +268,7 @@ func (f *partFetch) run(ctx context.Context) error {
 			}
 		case <-tick.C:
 			f.report()
+			pulse(ctx, f.progress.pulse)
 			if err := f.calls.hopeless(f.cfg.Root, f.progress.Peers); err != nil && len(f.out) > 0 {
 				return err
 			}
@@ -329,6 +330,7 @@ func (f *partFetch) look(ctx context.Context, batch []wantedParts) error {
 		missing = append(missing, w)
 	}
 	for out := range resumed {
+		busy(ctx, exchange.ReasonChecking, f.progress.Done)
 		if _, _, err := f.grown[out].Recover(ctx); err != nil {
 			return err
 		}
@@ -543,6 +545,7 @@ func (f *partFetch) tell(done []int) {
 // finish syncs the files and moves them to their names.
 func (f *partFetch) finish(ctx context.Context) error {
 	f.report()
+	busy(ctx, exchange.ReasonFinishing, f.progress.Done)
 	for i, g := range f.grown {
 		if g == nil {
 			continue

@@ -376,6 +376,7 @@ func (s *stream) content(ctx context.Context, x *step) ([]byte, error) {
 			}
 		case <-tick.C:
 			s.show()
+			pulse(ctx, s.progress.pulse)
 			if err := s.calls.hopeless(s.cfg.Root, s.progress.Peers); err != nil {
 				return nil, err
 			}

@@ -82,6 +82,7 @@ func (h *house) ask(ctx context.Context, t target, order exchange.Order) (contex
 func (a *asking) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	since := time.Now()
 	for pause(ctx, lookEvery) == nil {
+		a.session.Pulse(ctx, a.node.Unreached(a.peers...)...)
 		err := a.hopeless()
 		switch {
 		case err == nil:

@@ -24,6 +24,8 @@ type meter struct {
 	rate        float64
 	// notes are shown below the bar, one a line: who gives, who is waited for.
 	notes []string
+	// stalled says that nothing comes, of which others tell.
+	stalled bool
 }
 
 // text is the meter in words.
@@ -77,6 +79,7 @@ type bar struct {
 
 	mu   sync.Mutex // the library draws on a goroutine of its own
 	m    meter
+	why  string // nothing comes, or ""
 	line *mpb.Bar
 }
 
@@ -99,7 +102,7 @@ func (b *bar) set(m meter) {
 	b.m = m
 	b.mu.Unlock()
 	if b.d.mpb == nil {
-		if now := time.Now(); now.Sub(b.shown) >= plainEvery {
+		if now := time.Now(); now.Sub(b.shown) >= plainEvery && !m.stalled {
 			b.shown = now
 			e.tell("%s", strings.Join(append([]string{b.title + ": " + m.text()}, m.notes...), "; "))
 		}
@@ -112,6 +115,16 @@ func (b *bar) set(m meter) {
 	b.line.SetCurrent(m.done)
 }
 
+// wait shows below the bar why nothing comes; "" takes that away.
+func (b *bar) wait(why string) {
+	b.mu.Lock()
+	b.why = why
+	b.mu.Unlock()
+	if b.line == nil {
+		b.line = b.start()
+	}
+}
+
 func (b *bar) start() *mpb.Bar {
 	text := decor.Any(func(decor.Statistics) string {
 		b.mu.Lock()
@@ -121,7 +134,11 @@ func (b *bar) start() *mpb.Bar {
 	notes := mpb.BarFillerFunc(func(w io.Writer, _ decor.Statistics) error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		for _, n := range b.m.notes {
+		notes := b.m.notes
+		if b.why != "" {
+			notes = append(notes[:len(notes):len(notes)], b.why)
+		}
+		for _, n := range notes {
 			if _, err := fmt.Fprintf(w, "  %s\n", cut(n, b.d.env.width-3)); err != nil {
 				return err
 			}

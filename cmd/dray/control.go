@@ -25,8 +25,8 @@ import (
 //	200
 //	  frames, until {"result":…} or {"error":…}
 //
-// A frame is a line of JSON with one of: "note" (how far it is), "bytes" (that many bytes of output follow the line),
-// "result", "error". A client that goes away cancels its task.
+// A frame is a line of JSON with one of: "note" (how far it is), "wait" (why it is no farther), "bytes" (that many bytes of
+// output follow the line), "result", "error". A client that goes away cancels its task.
 
 const (
 	controlName  = "control.sock"
@@ -40,18 +40,22 @@ const (
 // frame is one line of a response.
 type frame struct {
 	Note   json.RawMessage `json:"note,omitempty"`
+	Wait   *waitNote       `json:"wait,omitempty"`
 	Bytes  int             `json:"bytes,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
 	Error  *wireError      `json:"error,omitempty"`
 }
 
-// frames writes a response.
+// frames writes a response. It is safe for concurrent use.
 type frames struct {
+	mu sync.Mutex
 	w  io.Writer
 	rc *http.ResponseController
 }
 
 func (f *frames) write(x frame) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if _, err := f.w.Write(append(encode(x), '\n')); err != nil {
 		return err
 	}
@@ -65,6 +69,8 @@ func (f *frames) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if _, err := f.w.Write(append(encode(frame{Bytes: len(p)}), '\n')); err != nil {
 		return 0, err
 	}

@@ -42,7 +42,7 @@ the blocks at the borders. ` + "`dray tensors`" + ` lists the names.
 the head. Whoever reads the file while it grows, or follows --json, can begin long before it is complete.
 
 With --json it prints one event a line: {"event":"started",…}, "tensor" for each tensor that is complete and in its place,
-"progress" now and then, and last {"event":"completed","cid":…,"bytes":…,"seconds":…,"known_bytes":…,
+"progress" now and then, "waiting" with the reason while nothing arrives, and last {"event":"completed","cid":…,"bytes":…,"seconds":…,"known_bytes":…,
 "sources":[{"peer":…,"protocol":…,"data_plane":…,"bytes":…}],"duplicate_bytes":…}, where known is what was here before.`,
 	Example: `  dray get dray1afyrei…
   dray get bafybei… -o model/ --from /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
@@ -230,10 +230,28 @@ func getShown(ctx context.Context, e *env, q getRequest) (getOutcome, error) {
 	b := newBar(e, cut(filepath.Base(q.Output), 24))
 	defer b.close()
 	var (
+		mu     sync.Mutex // notes and waits come from two goroutines
 		failed error
 		last   getNote
 	)
-	result, err := taskGet.with(ctx, e, q, pipes[getNote]{note: func(n getNote) {
+	line := waitLine{e: e}
+	wait := func(n waitNote) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch now := time.Now(); {
+		case e.json && !n.Over && now.Sub(line.printed) >= waitEvery:
+			line.printed = now
+			failed = errors.Join(failed, e.emit(n))
+		case e.json:
+		case b.d.mpb != nil:
+			b.wait(n.Text)
+		default:
+			line.show(n)
+		}
+	}
+	result, err := taskGet.with(ctx, e, q, pipes[getNote]{wait: wait, note: func(n getNote) {
+		mu.Lock()
+		defer mu.Unlock()
 		switch {
 		case e.json && n.Tensor != nil:
 			failed = errors.Join(failed, e.emit(n.Tensor))
@@ -270,11 +288,7 @@ func (n *getNote) meter() meter {
 		}
 		m.notes = append(m.notes, "from "+strings.Join(parts, ", "))
 	}
-	if n.Stalled {
-		for _, w := range n.Waiting {
-			m.notes = append(m.notes, "waiting for "+w)
-		}
-	}
+	m.stalled = n.Stalled
 	return m
 }
 

@@ -83,6 +83,10 @@ func callRemote[Q, N, R any](ctx context.Context, r *remote, name string, q Q, p
 				}
 				return result, r.gone(ctx, err)
 			}
+		case f.Wait != nil:
+			if p.wait != nil {
+				p.wait(*f.Wait)
+			}
 		case f.Note != nil:
 			var n N
 			if err := json.Unmarshal(f.Note, &n); err != nil {

@@ -25,6 +25,8 @@ type pipes[N any] struct {
 	in   io.Reader
 	out  io.Writer
 	note func(N)
+	// wait is told why the task does not advance; of a task that runs elsewhere, perhaps on another goroutine. If nil, nobody is.
+	wait func(waitNote)
 }
 
 // nothing is what a task without request, notes or result uses.
@@ -48,7 +50,7 @@ func (t task[Q, N, R]) do(ctx context.Context, b backend, q Q, p pipes[N]) (R, e
 		p.note = func(N) {}
 	}
 	if h, here := b.(*house); here {
-		return t.run(ctx, h, q, p)
+		return t.watched(ctx, h, q, p, p.wait)
 	}
 	return callRemote(ctx, b.(*remote), t.name, q, p, *new(R))
 }
@@ -58,6 +60,11 @@ func (t task[Q, N, R]) with(ctx context.Context, e *env, q Q, p pipes[N]) (resul
 	b, err := openBackend(ctx, e, access{network: t.network})
 	if err != nil {
 		return result, err
+	}
+	if p.wait == nil {
+		l := &waitLine{e: e}
+		p.wait = l.show
+		defer l.clear()
 	}
 	result, err = t.do(ctx, b, q, p)
 	if cerr := b.Close(); err == nil {
@@ -85,7 +92,8 @@ func (t task[Q, N, R]) serve(ctx context.Context, h *house, body *bufio.Reader, 
 		f.fail(usagef("the request is no line of JSON: %w", err))
 		return
 	}
-	result, err := t.run(ctx, h, q, pipes[N]{in: body, out: f, note: func(n N) { f.write(frame{Note: encode(n)}) }})
+	p := pipes[N]{in: body, out: f, note: func(n N) { f.write(frame{Note: encode(n)}) }}
+	result, err := t.watched(ctx, h, q, p, func(w waitNote) { f.write(frame{Wait: &w}) })
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errStopping) {
 			err = errStopping
