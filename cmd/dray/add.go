@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -252,11 +251,7 @@ func (h *house) remember(ctx context.Context, r disk.Root) error {
 	old, err := h.store.Root(ctx, r.CID)
 	switch {
 	case err == nil:
-		for _, f := range old.Files {
-			if !slices.Contains(r.Files, f) {
-				r.Files = append(r.Files, f)
-			}
-		}
+		inherit(&r, &old)
 	case !errors.Is(err, dray.ErrNotFound):
 		return err
 	}

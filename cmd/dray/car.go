@@ -220,7 +220,7 @@ func importCAR(ctx context.Context, h *house, q carImportRequest, p pipes[nothin
 	}
 	for _, c := range stats.Roots {
 		r.Roots = append(r.Roots, c.String())
-		root := disk.Root{CID: c, Path: q.Name, Size: stats.Bytes, Leaves: stats.Blocks}
+		root := disk.Root{CID: c, Path: q.Name, Size: stats.Bytes, Leaves: stats.Blocks, Mode: disk.Seed}
 		if w, err := skeleton(ctx, h.store, c); err == nil {
 			root.Size, root.Leaves = w.Manifest().Size(), int64(w.Manifest().Len())
 		}

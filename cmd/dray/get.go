@@ -41,6 +41,10 @@ the blocks at the borders. ` + "`dray tensors`" + ` lists the names.
 --order layers has the tensors of a model come about in the order in which they are used: the embedding, the layers by number,
 the head. Whoever reads the file while it grows, or follows --json, can begin long before it is complete.
 
+With --detach the daemon (` + "`dray serve`" + `) does it, and goes on after it was stopped or killed, until it is done; get ends at
+once. Without a daemon the order lies in the home until one is started. ` + "`dray jobs`" + ` lists what was ordered. --mode says what it
+is kept for, see ` + "`dray seed`" + `.
+
 With --json it prints one event a line: {"event":"started",…}, "tensor" for each tensor that is complete and in its place,
 "progress" now and then, "waiting" with the reason while nothing arrives, and last {"event":"completed","cid":…,"bytes":…,"seconds":…,"known_bytes":…,
 "sources":[{"peer":…,"protocol":…,"data_plane":…,"bytes":…}],"duplicate_bytes":…}, where known is what was here before.`,
@@ -49,6 +53,7 @@ With --json it prints one event a line: {"event":"started",…}, "tensor" for ea
   dray get bafybei…/weights/part-1.bin --timeout 10m
   dray get bafybei… --tensors 'model.layers.[0-7].*' --tensors 'model.embed_tokens.*' -o first.safetensors
   dray get TICKET --order layers --json
+  dray get TICKET --detach -o /models/
   dray get TICKET --tp 3/8
   dray get TICKET --tp 0/2 --tp-axis '*.qkv_proj.*=0:4,1,1' --tp-axis '*.gate.*=replicated'
   dray get bafybei…/model.gguf --tensors 'blk.0.*' --sparse`,
@@ -60,6 +65,9 @@ type getOptions struct {
 	output string
 	force  bool
 	order  string
+	mode   string
+	detach bool
+	class  string
 	part   partOptions
 }
 
@@ -77,7 +85,11 @@ func newGet(e *env) *cobra.Command {
 	c.Flags().BoolVarP(&o.force, "force", "f", false, "overwrite what is there")
 	c.Flags().StringVar(&o.order, "order", "", "what to ask for first: rarest (for many who get the same; the default for wholes), "+
 		"inorder (the default for tensors), or layers (embedding, layers by number, head)")
+	c.Flags().BoolVar(&o.detach, "detach", false, "leave it to the daemon, and end at once; see dray jobs")
+	c.Flags().StringVar(&o.class, "priority", "normal", "with --detach, which jobs go first: low, normal or high")
+	modeFlag(c, &o.mode, "")
 	o.part.flags(c)
+	_ = c.RegisterFlagCompletionFunc("priority", cobra.FixedCompletions(classNames, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("order", cobra.FixedCompletions(orders, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -94,6 +106,12 @@ type getRequest struct {
 	Layers   bool          `json:"layers,omitempty"`
 	Part     *partRequest  `json:"part,omitempty"`
 	Timeout  time.Duration `json:"timeout,omitempty"`
+	// Mode is what it is kept for, see [disk.Mode].
+	Mode disk.Mode `json:"mode,omitempty"`
+	// InStore says that it is only brought into the store; there is no Output then.
+	InStore bool `json:"in_store,omitempty"`
+	// Again says that an earlier attempt may have done it all: then nothing is overwritten a second time.
+	Again bool `json:"again,omitempty"`
 }
 
 // source is one peer's part in a get.
@@ -175,6 +193,14 @@ func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
 	if o.order != "" && !slices.Contains(orders, o.order) {
 		return usagef("there is no order %q%s", o.order, suggest(o.order, orders, "there are rarest, inorder and layers"))
 	}
+	class, ok := jobClasses[o.class]
+	if !ok {
+		return usagef("there is no priority %q%s", o.class, suggest(o.class, classNames, "there are low, normal and high"))
+	}
+	mode, err := parseMode(o.mode)
+	if err != nil {
+		return err
+	}
 	part, err := o.part.request(o.order)
 	if err != nil {
 		return err
@@ -193,6 +219,10 @@ func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
 	q := getRequest{
 		targetRequest: t.request(), Output: output, Force: o.force, Timeout: o.timeout, AutoName: auto, Part: part,
 		InOrder: o.order == "inorder" || part != nil && o.order != "rarest", Layers: o.order == orderLayers,
+		Mode: mode,
+	}
+	if o.detach {
+		return runOrder(ctx, e, orderRequest{getRequest: q, Class: class})
 	}
 	result, err := getShown(ctx, e, q)
 	if err != nil {
@@ -203,6 +233,27 @@ func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
 		return e.emit(result.getResult)
 	}
 	result.print(e)
+	return nil
+}
+
+// runOrder has the daemon do a get.
+func runOrder(ctx context.Context, e *env, q orderRequest) error {
+	r, err := taskOrder.with(ctx, e, q, pipes[nothing]{})
+	if err != nil {
+		return err
+	}
+	if e.json {
+		return e.emit(r)
+	}
+	e.printf("%d", r.Job)
+	switch {
+	case !r.Fresh:
+		e.tell("job %d is for the same; it has these sources now, too", r.Job)
+	case r.Working:
+		e.tell("job %d gets %s; `dray jobs` says how far it is", r.Job, r.Path)
+	default:
+		e.tell("job %d waits for a daemon: start one with `dray serve`", r.Job)
+	}
 	return nil
 }
 
@@ -373,9 +424,11 @@ type getting struct {
 }
 
 func (g *getting) run(ctx context.Context) (getOutcome, error) {
-	done, err := g.survey(ctx)
-	if err != nil || done != nil {
-		return g.outcome(done), err
+	if !g.q.InStore {
+		done, err := g.survey(ctx)
+		if err != nil || done != nil {
+			return g.outcome(done), err
+		}
 	}
 	n, offline, closeNode, err := g.h.reach(g.t.peers)
 	if err != nil {
@@ -402,7 +455,7 @@ func (g *getting) run(ctx context.Context) (getOutcome, error) {
 		}
 		return getOutcome{}, g.explain(err)
 	}
-	if err := g.h.rememberGot(ctx, g.t.root, g.q.Output, &g.progress); err != nil {
+	if err := g.rememberGot(ctx, &g.progress); err != nil {
 		return getOutcome{}, err
 	}
 	return g.outcome(&g.progress), nil
@@ -493,13 +546,16 @@ func (g *getting) explain(err error) error {
 	return resumable{hint: kept(p.Done, p.Total, g.q.Output), err: err}
 }
 
-// rememberGot records a root whose files lie at a path.
-func (h *house) rememberGot(ctx context.Context, root cid.Cid, path string, p *node.Progress) error {
-	files, err := filesUnder(path)
-	if err != nil {
-		return err
+// rememberGot records the root, whose files lie at its path.
+func (g *getting) rememberGot(ctx context.Context, p *node.Progress) error {
+	r := disk.Root{CID: g.t.root, Path: g.q.Output, Size: p.Total, Leaves: int64(p.Leaves), Mode: g.q.Mode, Sources: g.q.Peers}
+	if g.q.Output != "" {
+		var err error
+		if r.Files, err = filesUnder(g.q.Output); err != nil {
+			return err
+		}
 	}
-	return h.remember(ctx, disk.Root{CID: root, Path: path, Size: p.Total, Leaves: int64(p.Leaves), Files: files})
+	return g.h.remember(ctx, r)
 }
 
 // filesUnder lists the regular files at a path.

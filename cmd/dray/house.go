@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"dray"
@@ -24,6 +25,9 @@ type house struct {
 	store *disk.Store
 	net   *p2p.Host // nil when offline
 	node  *node.Node
+
+	backlog  *backlog // the jobs that a daemon works at; nil without one
+	stopping atomic.Bool
 }
 
 // access says what a command needs of a home.
@@ -148,13 +152,20 @@ func (h *house) connect(listen []string) (*p2p.Host, error) {
 
 func keyPath(home string) string { return filepath.Join(home, "key") }
 
+// isStopping reports whether the home is being closed, so that what fails now fails because of that.
+func (h *house) isStopping() bool { return h.stopping.Load() }
+
 func (h *house) dir() string { return h.home }
 
 // Close ends what runs, and closes the home.
 func (h *house) Close() error { return h.shut() }
 
 func (h *house) shut() error {
+	h.stopping.Store(true)
 	var errs []error
+	if h.backlog != nil {
+		errs = append(errs, h.backlog.close())
+	}
 	if h.node != nil {
 		errs = append(errs, h.node.Close())
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -58,6 +59,8 @@ func cmdThrottle(ts *testscript.TestScript, neg bool, args []string) {
 			}
 		}
 	})
+	carried := new(atomic.Int64)
+	relayed(ts)[args[0]] = carried
 	pair := func(in, out net.Conn) (end func()) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -92,7 +95,9 @@ func cmdThrottle(ts *testscript.TestScript, neg bool, args []string) {
 				for {
 					select {
 					case n := <-share:
-						if _, err := io.CopyN(in, out, int64(n)); err != nil {
+						k, err := io.CopyN(in, out, int64(n))
+						carried.Add(k)
+						if err != nil {
 							return
 						}
 					case <-done:

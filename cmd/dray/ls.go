@@ -10,16 +10,17 @@ import (
 
 	"dray"
 	"dray/exchange"
+	"dray/store/disk"
 	"dray/unixfs"
 )
 
 var cmdLs = &cobra.Command{
 	Use:   "ls [" + targetHelp + "]",
 	Short: "list what the home holds, or a directory",
-	Long: `Ls lists the roots of the home: what was added, got or imported. With an argument it lists the directory under that CID
+	Long: `Ls lists the roots of the home: what was added, got or imported, and what each is kept for (see ` + "`dray seed`" + `). With an argument it lists the directory under that CID
 or ticket, one level deep; blocks that are not in the home are fetched.
 
-With --json each line is {"cid":…,"path":…,"bytes":…,"leaves":…,"profile":…,"added":…} for a root and
+With --json each line is {"cid":…,"path":…,"bytes":…,"leaves":…,"profile":…,"added":…,"mode":…,"pinned":…} for a root and
 {"name":…,"kind":…,"bytes":…,"cid":…} for a directory's entry, where bytes is -1 if it is not known.`,
 	Example: `  dray ls
   dray ls bafybei…/photos`,
@@ -42,6 +43,9 @@ type listedRoot struct {
 	Leaves  int64     `json:"leaves"`
 	Profile string    `json:"profile"`
 	Added   time.Time `json:"added"`
+	// Mode is what it is kept for.
+	Mode   disk.Mode `json:"mode"`
+	Pinned bool      `json:"pinned"`
 }
 
 // listedEntry is one entry of a directory.
@@ -70,7 +74,7 @@ func runLs(ctx context.Context, e *env, o sourceOptions, args []string) error {
 				failed = errors.Join(failed, e.emit(r))
 				return
 			}
-			e.printf("%s  %8s  %s", r.CID, size(r.Bytes), r.Path)
+			e.printf("%s  %8s  %-4s%s  %s", r.CID, size(r.Bytes), r.Mode, r.pin(), r.Path)
 		}})
 		return errors.Join(err, failed)
 	}
@@ -86,6 +90,13 @@ func runLs(ctx context.Context, e *env, o sourceOptions, args []string) error {
 		e.printf("%s  %8s  %s", x.CID, x.size(), x.label())
 	}})
 	return errors.Join(err, failed)
+}
+
+func (r *listedRoot) pin() string {
+	if r.Pinned {
+		return " pinned"
+	}
+	return ""
 }
 
 func (x *listedEntry) size() string {
@@ -110,6 +121,7 @@ func listRoots(ctx context.Context, h *house, _ nothing, p pipes[listedRoot]) (n
 	for _, r := range roots {
 		p.note(listedRoot{
 			CID: r.CID.String(), Path: r.Path, Bytes: r.Size, Leaves: r.Leaves, Profile: r.Profile, Added: r.Added,
+			Mode: r.Kept(), Pinned: r.Pinned,
 		})
 	}
 	return nothing{}, err

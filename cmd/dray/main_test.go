@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 //	throttle NAME ADDR BYTES    set $NAME to an address that leads to ADDR, and carries so many bytes a second to the client
 //	mayhem SEED KILLS CID NAME… kill -9 the server SEED, or a get of CID at home NAME from $slow into NAME.bin, at random, so many
 //	                            times, and begin what was killed again
+//	slay NAME KILLS             kill -9 the server NAME at random, so many times, and begin it again each time
+//	moved NAME JOB BYTES        wait until that job of the server NAME has so many bytes in place
+//	carried NAME OP BYTES       compare what the throttle NAME carried to clients with a number, by < or >
 //	halt NAME                   SIGTERM it, and expect exit code 0
 //	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client, over all
 //	                            connections
@@ -59,13 +62,14 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": cmdExit, "random": cmdRandom, "model": cmdModel, "serve": cmdStartServe, "halt": cmdHalt,
 			"proxy": cmdProxy, "start": cmdStart, "outlast": cmdOutlast, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded,
-			"last": cmdLast, "again": cmdAgain, "throttle": cmdThrottle, "mayhem": cmdMayhem,
+			"last": cmdLast, "again": cmdAgain, "throttle": cmdThrottle, "mayhem": cmdMayhem, "slay": cmdSlay, "carried": cmdCarried, "moved": cmdMoved,
 			"setlast": cmdSetLast, "garble": cmdGarble, "checkpoint": cmdCheckpoint, "tensors": cmdSameTensors,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DRAY_HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector waits a second at each exit otherwise
 			e.Values["processes"] = make(map[string]*process)
+			e.Values["relayed"] = make(map[string]*atomic.Int64)
 			return nil
 		},
 	})

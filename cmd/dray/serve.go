@@ -86,6 +86,9 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 	if err != nil {
 		return nil, err
 	}
+	if h.backlog, err = openBacklog(h, backlogConfig{}); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
 	c, err := openControl(h)
 	if err != nil {
 		return nil, errors.Join(err, h.Close())

@@ -24,7 +24,7 @@ const skeletonAhead = 64 // blocks of a skeleton asked for at a time
 // already, and an error when something else is.
 func (g *getting) survey(ctx context.Context) (*node.Progress, error) {
 	_, err := os.Lstat(g.q.Output)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && g.q.Force {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && g.q.Force && !g.q.Again {
 		return nil, nil
 	}
 	if err != nil {
@@ -42,7 +42,12 @@ func (g *getting) survey(ctx context.Context) (*node.Progress, error) {
 	if err != nil {
 		return nil, a.explain(ctx, err)
 	}
-	return g.compare(ctx, w)
+	p, err := g.compare(ctx, w)
+	var taken occupiedError
+	if g.q.Force && errors.As(err, &taken) {
+		return nil, nil
+	}
+	return p, err
 }
 
 // skeleton gets every block above the leaves and returns the finished walk over them.
@@ -124,12 +129,17 @@ func (g *getting) compare(ctx context.Context, w *unixfs.Walk) (*node.Progress, 
 	p := &node.Progress{
 		Root: g.t.root, Total: m.Size(), Done: m.Size(), Reused: m.Size(), Leaves: m.Len(), Walked: true,
 	}
-	return p, g.h.rememberGot(ctx, g.t.root, g.q.Output, p)
+	return p, g.rememberGot(ctx, p)
 }
 
-func occupied(path string) error {
-	return fmt.Errorf("%s is there already and is different; name another place with -o, or overwrite it with --force", path)
+// occupiedError says that something else is where a get was to write.
+type occupiedError struct{ path string }
+
+func (o occupiedError) Error() string {
+	return fmt.Sprintf("%s is there already and is different; name another place with -o, or overwrite it with --force", o.path)
 }
+
+func occupied(path string) error { return occupiedError{path} }
 
 // sameFile reports whether the file at path has the content of entry i; if so, the store refers to it from now on.
 func (h *house) sameFile(ctx context.Context, path string, w *unixfs.Walk, i int) (bool, error) {

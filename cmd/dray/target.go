@@ -74,10 +74,7 @@ func (t *target) request() targetRequest {
 	q := targetRequest{Root: t.root.String(), Names: t.names}
 	for _, p := range t.peers {
 		for _, a := range p.Addrs {
-			if !strings.Contains(a, "/p2p/") {
-				a += "/p2p/" + p.ID.String()
-			}
-			q.Peers = append(q.Peers, a)
+			q.Peers = append(q.Peers, withPeer(a, p.ID))
 		}
 	}
 	return q

@@ -117,5 +117,6 @@ func tasks() []served {
 	return []served{
 		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskLimit, taskStatus,
 		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport,
+		taskOrder, taskJobs, taskJobsSteer, taskJobsWait,
 	}
 }

@@ -26,7 +26,7 @@ const (
 
 // whole gets everything under a root that is neither file nor directory, and writes it as a CAR.
 func (g *getting) whole(ctx context.Context, n *node.Node) (getOutcome, error) {
-	if g.q.AutoName {
+	if g.q.AutoName && !g.q.InStore {
 		g.q.Output += carSuffix
 	}
 	before := received(n)
@@ -50,13 +50,17 @@ func (g *getting) whole(ctx context.Context, n *node.Node) (getOutcome, error) {
 		return getOutcome{}, g.h.explainDAG(g.t, err)
 	}
 	note()
-	if err := g.writeCAR(ctx); err != nil {
-		return getOutcome{}, err
+	if !g.q.InStore {
+		if err := g.writeCAR(ctx); err != nil {
+			return getOutcome{}, err
+		}
 	}
 	r := getOutcome{Path: g.q.Output}
 	r.CID, r.Bytes, r.Seconds = g.t.root.String(), bytes, time.Since(g.start).Seconds()
 	r.Sources = g.h.planes(receivedSince(n, before))
-	return r, g.h.remember(ctx, disk.Root{CID: g.t.root, Path: g.q.Output, Size: bytes, Leaves: blocks})
+	return r, g.h.remember(ctx, disk.Root{
+		CID: g.t.root, Path: g.q.Output, Size: bytes, Leaves: blocks, Mode: g.q.Mode, Sources: g.q.Peers,
+	})
 }
 
 // explainDAG adds to the end of a get what could have been done.

@@ -37,6 +37,9 @@ type Growing struct {
 	loose  bool // bytes were written that no commit knows of
 }
 
+// ErrGrowing means that a file is being fetched by somebody else now.
+var ErrGrowing = errors.New("is being fetched already")
+
 // Grow begins, or continues, to fetch the file at path, which will have size bytes. It makes the part file, with disk
 // space behind it where that is cheap; it returns dray.ErrNoSpace, with numbers, when there is not enough. An existing
 // file at path is not touched before Finish replaces it; whether that is wanted is for the caller to ask first.
@@ -72,7 +75,7 @@ func (s *Store) grow(ctx context.Context, path string, as dray.Growth) (*Growing
 	for _, other := range s.growings {
 		if other.path == path {
 			s.mu.Unlock()
-			return nil, fmt.Errorf("%s is being fetched already", path)
+			return nil, fmt.Errorf("%s %w", path, ErrGrowing)
 		}
 	}
 	s.growings = append(s.growings, g)

@@ -30,6 +30,61 @@ type Root struct {
 	Added time.Time `json:"added"`
 	// Files are the referenced files that hold its leaves, for [Store.Forget].
 	Files []string `json:"files,omitempty"`
+	// Mode is what it is kept for. If empty, see Kept.
+	Mode Mode `json:"mode,omitempty"`
+	// Pinned says that it is never collected, whatever its mode.
+	Pinned bool `json:"pinned,omitempty"`
+	// Used is when it was last used. If zero, when it was added.
+	Used time.Time `json:"used,omitzero"`
+	// Sources are addresses, each with its peer, of those who had it.
+	Sources []string `json:"sources,omitempty"`
+}
+
+// Mode is what a root is kept for.
+type Mode string
+
+// The modes.
+const (
+	// Once: it was got once, and may be collected.
+	Once Mode = "once"
+	// Keep: what is lost of it is to be fetched again.
+	Keep Mode = "keep"
+	// Seed: it is served for ever.
+	Seed Mode = "seed"
+	// Both: Keep and Seed.
+	Both Mode = "both"
+)
+
+// Modes lists the modes.
+func Modes() []Mode { return []Mode{Once, Keep, Seed, Both} }
+
+// Kept returns what the root is kept for. One without a mode, as older versions wrote, is for seeding if it was added here,
+// which its profile tells, and else was got once.
+func (r *Root) Kept() Mode {
+	switch {
+	case r.Mode != "":
+		return r.Mode
+	case r.Profile != "":
+		return Seed
+	}
+	return Once
+}
+
+// Mended reports whether what is lost of the root is to be fetched again.
+func (r *Root) Mended() bool { return r.Kept() == Keep || r.Kept() == Both }
+
+// Seeded reports whether the root is to be served for ever.
+func (r *Root) Seeded() bool { return r.Kept() == Seed || r.Kept() == Both }
+
+// Collectable reports whether the root may be collected, as far as its record says.
+func (r *Root) Collectable() bool { return r.Kept() == Once && !r.Pinned }
+
+// LastUsed returns when the root was last used, or else added.
+func (r *Root) LastUsed() time.Time {
+	if r.Used.After(r.Added) {
+		return r.Used
+	}
+	return r.Added
 }
 
 func rootKey(c cid.Cid) []byte { return append([]byte{keyRoot}, c.Bytes()...) }
