@@ -155,6 +155,14 @@ func (h *memoryHost) race(ctx context.Context, peer dray.PeerID, addrs []string)
 
 // connect makes a connection to other, or returns the one that other has made meanwhile.
 func (h *memoryHost) connect(other *memoryHost) (Conn, error) {
+	// A host that was closed and made again may be connected still, as far as the other one knows: the newest wins.
+	for _, e := range h.outlived(other) {
+		e.abort()
+	}
+	for _, e := range other.outlived(h) {
+		e.abort()
+	}
+
 	// Both hosts' tell locks are taken in the order of the ports, so that two hosts that connect to each other do not wait
 	// for each other.
 	first, second := h, other
@@ -194,6 +202,11 @@ func (h *memoryHost) connect(other *memoryHost) (Conn, error) {
 		return nil, dray.ErrClosed
 	}
 	return a.peer, nil
+}
+
+// outlived returns the connections with earlier hosts of the same id as other.
+func (h *memoryHost) outlived(other *memoryHost) []*memoryEnd {
+	return slices.DeleteFunc(h.ends(other.id), func(e *memoryEnd) bool { return e.other.host == other })
 }
 
 // admit counts a new connection and calls up if it is the first. The caller holds tell. It returns false when the host is

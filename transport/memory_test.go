@@ -214,6 +214,32 @@ func TestMemoryPartition(t *testing.T) {
 	})
 }
 
+// TestMemoryNewestWins: a host is gone without a word, and made again. When it connects, the other learns that it was gone, and
+// what it opens reaches the new one.
+func TestMemoryNewestWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFaulty(t)
+		id := f.b.Self()
+		f.m.SetLink(f.a.Self(), id, time.Hour, 0) // the news of its end takes so long
+		if err := f.b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f.m.SetLink(f.a.Self(), id, 10*time.Millisecond, 0)
+		f.b = f.m.Host(id)
+		defer f.close(t)
+		given := make(chan transport.Stream, 1)
+		f.b.Handle([]transport.Protocol{"/x"}, func(_ transport.Conn, s transport.Stream) { given <- s })
+		if _, err := f.b.Dial(context.Background(), f.a.Self(), f.a.Addrs()); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-f.down; got != id {
+			t.Errorf("told that %s is gone", got)
+		}
+		_ = f.open(t)
+		<-given
+	})
+}
+
 // TestMemoryLinkIsShared lets two streams share a link: each gets half of it.
 func TestMemoryLinkIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

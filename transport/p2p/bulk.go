@@ -183,7 +183,7 @@ func (p *plane) serve(s network.Stream) {
 	limit, _ := ctx.Deadline()
 	_ = s.SetDeadline(limit)
 	q, err := readRequest(s)
-	c := p.host.lookup(s.Conn().RemotePeer())
+	c := p.host.owner(s.Conn())
 	if err != nil || c == nil || isDialler(s.Conn()) && q.number == 0 {
 		p.log.Debug("bulk request", "peer", s.Conn().RemotePeer(), "err", err)
 		_ = s.Reset()

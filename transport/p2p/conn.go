@@ -22,6 +22,9 @@ type conn struct {
 	host  *Host
 	id    peer.ID
 	paths []network.Conn // guarded by host.mu, oldest first
+	// trials are the paths that came while there were others, until it is known whether those still answer; see newest.go.
+	// Guarded by host.mu.
+	trials map[network.Conn]chan struct{}
 }
 
 func (c *conn) Peer() dray.PeerID { return dray.PeerID(c.id) }

@@ -211,7 +211,7 @@ func (h *Host) Handle(protocols []transport.Protocol, accept func(transport.Conn
 		h.accepts[p] = accept
 		h.mu.Unlock()
 		h.host.SetStreamHandler(protocol.ID(p), func(s network.Stream) {
-			c := h.lookup(s.Conn().RemotePeer())
+			c := h.owner(s.Conn())
 			if c == nil {
 				_ = s.Reset() // its connection is gone already
 				return
@@ -392,6 +392,9 @@ func (h *Host) admit(nc network.Conn) {
 		h.peers[p] = c
 		close(h.admitted)
 		h.admitted = make(chan struct{})
+	}
+	if !first && nc.Stat().Direction == network.DirInbound {
+		h.try(c, nc)
 	}
 	c.paths = append(c.paths, nc)
 	ups := h.ups
