@@ -17,7 +17,9 @@ import (
 const (
 	callFirst   = 500 * time.Millisecond // before a second attempt to reach a peer that the caller named
 	callMax     = 15 * time.Second
-	giveUpAfter = 3 * time.Second // nobody has it: how long to wait for somebody who does
+	callLost    = 2 * time.Second  // the most before another attempt to reach a peer that was lost
+	giveUpAfter = 3 * time.Second  // nobody has it: how long to wait for somebody who does
+	giveUpLost  = 10 * time.Minute // the same while a peer is away that has given something
 )
 
 // Unreached is a peer that could not be dialled.
@@ -38,8 +40,11 @@ type calls struct {
 
 	mu     sync.Mutex
 	failed map[dray.PeerID]error
+	met    map[dray.PeerID]bool // was reached
 
-	since time.Time // when it began to look hopeless; belongs to the request's goroutine
+	// Belong to the request's goroutine.
+	since time.Time             // when it began to look hopeless
+	had   map[dray.PeerID]int64 // bytes that a peer had given this host when the request began
 }
 
 func idsOf(peers []transport.Peer) []dray.PeerID {
@@ -51,11 +56,19 @@ func idsOf(peers []transport.Peer) []dray.PeerID {
 }
 
 func (n *Node) call(peers []transport.Peer) *calls {
-	c := &calls{n: n, peers: peers, failed: make(map[dray.PeerID]error)}
+	c := &calls{
+		n: n, peers: peers, failed: make(map[dray.PeerID]error), met: make(map[dray.PeerID]bool),
+		had: make(map[dray.PeerID]int64),
+	}
 	c.ctx, c.cancel = context.WithCancel(n.ctx)
 	if n.net == nil {
 		return c
 	}
+	n.ask(func() {
+		for _, p := range peers {
+			c.had[p.ID] = n.engine.Account(p.ID).Received
+		}
+	})
 	for _, p := range peers {
 		if p.ID != n.net.Self() {
 			c.wg.Go(func() { c.keep(p) })
@@ -75,8 +88,12 @@ func (c *calls) keep(p transport.Peer) {
 		if err != nil {
 			c.failed[p.ID] = err
 			wait = min(2*wait, callMax)
+			if c.met[p.ID] {
+				wait = min(wait, callLost)
+			}
 		} else {
 			delete(c.failed, p.ID)
+			c.met[p.ID] = true
 			wait = callFirst
 		}
 		c.mu.Unlock()
@@ -109,7 +126,8 @@ func (c *calls) close() {
 
 // hopeless returns an error when, for a while, there has been nobody who could deliver: everybody who was named is
 // unreachable or, like everybody who is connected, says that they do not have it, and nobody else is being looked for. A
-// peer that restarts in time is waited for. It names each peer with the reason.
+// peer that restarts in time is waited for, and one that has given something much longer, because a path that was cut is
+// mostly mended. It names each peer with the reason.
 func (c *calls) hopeless(root cid.Cid, waits []exchange.Standing) error {
 	err := c.verdict(root, waits, c.unreached())
 	if err == nil {
@@ -119,10 +137,26 @@ func (c *calls) hopeless(root cid.Cid, waits []exchange.Standing) error {
 	if c.since.IsZero() {
 		c.since = time.Now()
 	}
-	if time.Since(c.since) < giveUpAfter {
+	patience := giveUpAfter
+	if c.lost() {
+		patience = giveUpLost
+	}
+	if time.Since(c.since) < patience {
 		return nil
 	}
 	return err
+}
+
+// lost reports whether a peer cannot be reached that has given something since the request began.
+func (c *calls) lost() bool {
+	lost := false
+	away := c.unreached()
+	c.n.ask(func() {
+		for _, u := range away {
+			lost = lost || c.n.engine.Account(u.Peer.ID).Received > c.had[u.Peer.ID]
+		}
+	})
+	return lost
 }
 
 func (c *calls) verdict(root cid.Cid, waits []exchange.Standing, unreached []Unreached) error {
