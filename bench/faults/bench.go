@@ -22,6 +22,7 @@ var Roles = map[string]func(ctx context.Context, args []string) error{
 	"cell":     runCell,
 	"liar":     runLiar,
 	"bad-disk": runBadDisk,
+	"flood":    runFlood,
 }
 
 // bench is one run.
@@ -234,6 +235,9 @@ func (b *bench) runProgram(ctx context.Context, p program, round int) ([]outcome
 		}
 		seconds, _ := b.allowed(f, base.Seconds)
 		limit := time.Duration(seconds*float64(time.Second)) + patience
+		if f.memory > 0 {
+			limit += floodEnds // strangers come for longer than the transfer takes
+		}
 		all = append(all, b.once(ctx, p, f, limit, round))
 	}
 	return all, ctx.Err()

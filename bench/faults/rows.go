@@ -24,6 +24,10 @@ type fault struct {
 	holders int
 	// lasts is the fault's own duration, by which a transfer may be longer.
 	lasts time.Duration
+	// slower, if positive, is how many times as long a transfer may take at the most, instead of 1.5.
+	slower float64
+	// memory, if positive, is how much the holder may have resident, in bytes.
+	memory int64
 	// losses is how often what is in flight may be lost; if zero, once.
 	losses int
 	// first, if set, returns what the first holder is instead of an honest and healthy one.
@@ -222,6 +226,10 @@ func (b *bench) faults() []*fault {
 			strike: func(_ context.Context, s *scene) error { return s.bad.tell("fail") },
 		},
 		{
+			name: "flood", title: "a flood of 10,000 strangers with identities of their own", only: drayOnly,
+			slower: 1.1, memory: floodMemory, drive: underFlood,
+		},
+		{
 			name: "half", title: "two of four holders are killed", holders: 4, losses: 2,
 			strike: func(_ context.Context, s *scene) error {
 				for _, h := range s.holders[:2] {
@@ -235,7 +243,11 @@ func (b *bench) faults() []*fault {
 
 // allowed returns how long a transfer with the fault may take, and how many bytes may come again.
 func (b *bench) allowed(f *fault, freeSeconds float64) (seconds float64, again int64) {
-	return 1.5*freeSeconds + f.lasts.Seconds(), b.size/100 + int64(max(f.losses, 1))*b.flight
+	slower := f.slower
+	if slower == 0 {
+		slower = 1.5
+	}
+	return slower*freeSeconds + f.lasts.Seconds(), b.size/100 + int64(max(f.losses, 1))*b.flight
 }
 
 // judge says what is wrong with an outcome, or "".
@@ -254,6 +266,8 @@ func (b *bench) judge(f *fault, free, out *outcome, p program) string {
 		return fmt.Sprintf("slow: %.1f s, allowed %.1f", out.Seconds, seconds)
 	case out.Wire-free.Wire > again:
 		return fmt.Sprintf("%.1f MiB came again, allowed %.1f", mib(out.Wire-free.Wire), mib(again))
+	case f.memory > 0 && out.Peak > f.memory:
+		return fmt.Sprintf("%.0f MiB resident, allowed %.0f", mib(out.Peak), mib(f.memory))
 	case p.events && out.Silence > maxSilence.Seconds():
 		return fmt.Sprintf("silent for %.1f s", out.Silence)
 	}

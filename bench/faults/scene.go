@@ -59,7 +59,8 @@ type scene struct {
 	peak    int64
 	disks   []func() // unmount what was mounted
 	bad     *badDisk
-	started time.Time // the getter, first
+	// started is when the getter was, first, and ended when it had ended, if that is not when drive returned.
+	started, ended time.Time
 
 	mu     sync.Mutex
 	getter *process
@@ -83,6 +84,9 @@ func (b *bench) play(ctx context.Context, p program, f *fault) (out outcome, err
 	}
 	err = drive(ctx, s)
 	now := time.Now()
+	if !s.ended.IsZero() {
+		now = s.ended
+	}
 	silence, last := s.watch.end(now)
 	s.endGetter()
 	out = outcome{
@@ -129,7 +133,7 @@ func (s *scene) begin(ctx context.Context) error {
 		if h.proxy, err = newProxy(s.line, h.dial); err != nil {
 			return err
 		}
-		s.g.addrs = append(s.g.addrs, h.addr())
+		s.g.addrs = append(s.g.addrs, h.addr(h.proxy))
 	}
 	if s.f.before != nil {
 		return s.f.before(ctx, s)
