@@ -19,8 +19,10 @@ import (
 
 // Roles are what the program of the bench can be when it starts itself again; see [Programs].
 var Roles = map[string]func(ctx context.Context, args []string) error{
-	"cell": runCell,
-	"liar": runLiar,
+	"cell":     runCell,
+	"liar":     runLiar,
+	"bad-disk": runBadDisk,
+	"flood":    runFlood,
 }
 
 // bench is one run.
@@ -37,7 +39,7 @@ type bench struct {
 	save                   string
 	starter                *starter
 	roots                  map[string]string // by a holder's directory
-	drayBuilt              map[string]string // by the name of the build
+	stepped                string            // the dray whose wall clock steps
 	leaves                 int               // of the file
 	log                    io.Writer
 }
@@ -67,13 +69,13 @@ func Run(ctx context.Context, args []string, from Programs) error {
 }
 
 func newBench(args []string, from Programs) (_ *bench, list bool, err error) {
-	b := &bench{self: from.Self, roots: make(map[string]string), drayBuilt: make(map[string]string), log: os.Stderr}
+	b := &bench{self: from.Self, roots: make(map[string]string), log: os.Stderr}
 	fs := flag.NewFlagSet("faults", flag.ContinueOnError)
 	dir := fs.String("dir", "out", "where the file, the homes and what is got go")
 	fs.StringVar(&b.dray, "dray", "", "the dray program; if empty, it is built")
 	size := fs.Int64("size", 256, "MiB of the file")
 	rate := fs.Float64("rate", 40, "MB/s of the getter's line")
-	flight := fs.Int64("flight", 8, "MiB that may be in flight when a fault strikes, and come again")
+	flight := fs.Int64("flight", 4, "MiB that may be in flight when a fault strikes, and come again")
 	fs.IntVar(&b.rounds, "rounds", 3, "rounds")
 	only := fs.String("only", "", "only faults whose whole name matches this regular expression")
 	who := fs.String("programs", "", "only programs whose whole name matches this regular expression")
@@ -233,6 +235,9 @@ func (b *bench) runProgram(ctx context.Context, p program, round int) ([]outcome
 		}
 		seconds, _ := b.allowed(f, base.Seconds)
 		limit := time.Duration(seconds*float64(time.Second)) + patience
+		if f.memory > 0 {
+			limit += floodEnds // strangers come for longer than the transfer takes
+		}
 		all = append(all, b.once(ctx, p, f, limit, round))
 	}
 	return all, ctx.Err()
@@ -248,9 +253,19 @@ func (f *fault) applies(p program) bool {
 
 // once runs one row once and reports it.
 func (b *bench) once(ctx context.Context, p program, f *fault, limit time.Duration, round int) outcome {
+	if f.prepare != nil {
+		if err := f.prepare(ctx, b); err != nil {
+			return b.told(outcome{}, p, f, round, err)
+		}
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not there after %.0f s", limit.Seconds()))
 	defer cancel()
 	out, err := b.play(ctx, p, f)
+	return b.told(out, p, f, round, err)
+}
+
+// told completes an outcome and reports it.
+func (b *bench) told(out outcome, p program, f *fault, round int, err error) outcome {
 	out.Fault, out.Program, out.Round = f.name, p.name, round
 	if err != nil {
 		out.Error = strings.Join(strings.Fields(err.Error()), " ")

@@ -223,4 +223,3 @@ func (k *talk) write(what <-chan wire.Message, counted bool) {
 		}
 	}
 }
-

@@ -304,14 +304,14 @@ func targetOf(line []byte) (string, error) {
 	return "", fmt.Errorf("announces no TCP address: %q", line)
 }
 
-// addr returns where getters find the holder: its proxy, as the program spells addresses.
-func (h *holder) addr() string {
+// addr returns where getters find the holder behind a proxy, as the program spells addresses.
+func (h *holder) addr(p *proxy) string {
 	var a announcement
 	_ = json.Unmarshal(h.first, &a) // which targetOf has checked
 	if a.Peer == "" {
-		return h.proxy.addr
+		return p.addr
 	}
-	host, port, _ := net.SplitHostPort(h.proxy.addr) // which is ours
+	host, port, _ := net.SplitHostPort(p.addr) // which is ours
 	return fmt.Sprintf("/ip4/%s/tcp/%s/p2p/%s", host, port, a.Peer)
 }
 

@@ -50,8 +50,9 @@ type getting struct {
 	addrs []string
 	home  string
 	out   string
-	// dray is the dray program to use, if it is not the usual one.
+	// dray is the dray program to use, if it is not the usual one, and env what it finds in its environment.
 	dray string
+	env  []string
 }
 
 // programs are all there are, the one that is judged first.
@@ -78,7 +79,7 @@ func drayProgram(name string, more ...string) program {
 			if g.dray != "" {
 				path = g.dray
 			}
-			return spec{path: path, args: args}
+			return spec{path: path, args: args, env: g.env}
 		},
 	}
 }
@@ -196,7 +197,9 @@ var boxoProgram = program{
 	fill: func(ctx context.Context, b *bench, dir string) (string, error) {
 		return b.lastCID(ctx, spec{path: b.self, args: []string{"role=boxo-add", "-home", dir, b.file}})
 	},
-	serve: func(b *bench, dir string) spec { return spec{path: b.self, args: []string{"role=boxo-serve", "-home", dir}} },
+	serve: func(b *bench, dir string) spec {
+		return spec{path: b.self, args: []string{"role=boxo-serve", "-home", dir}}
+	},
 	get: func(b *bench, g getting) spec {
 		order, err := json.Marshal(map[string]any{"root": g.root, "out": g.out, "peers": g.addrs})
 		if err != nil {

@@ -24,19 +24,22 @@ type fault struct {
 	holders int
 	// lasts is the fault's own duration, by which a transfer may be longer.
 	lasts time.Duration
+	// slower, if positive, is how many times as long a transfer may take at the most, instead of 1.5.
+	slower float64
+	// memory, if positive, is how much the holder may have resident, in bytes.
+	memory int64
 	// losses is how often what is in flight may be lost; if zero, once.
 	losses int
-	// hostile, if set, is what the first holder is instead of an honest one.
-	hostile string
+	// first, if set, returns what the first holder is instead of an honest and healthy one.
+	first func(ctx context.Context, s *scene) (spec, error)
 	// only, if set, names the programs to which the row applies.
 	only []string
 	// missing, if set, says why the row cannot run here, or "".
 	missing func(b *bench) string
-	// plane says that what bytes travel in is not encrypted, where the program can choose.
-	plane bool
-	// before is called when the holders are up, after when all is over.
+	// prepare is called before the clock of the bench's own patience runs.
+	prepare func(ctx context.Context, b *bench) error
+	// before is called when the holders are up.
 	before func(ctx context.Context, s *scene) error
-	after  func(s *scene)
 	// strike is called when strikeAt of the file has come. Its ctx ends with the getter.
 	strike func(ctx context.Context, s *scene) error
 	// drive, if set, replaces all of it.
@@ -45,8 +48,8 @@ type fault struct {
 	quick bool
 }
 
-// first makes a strike of what is done to the first holder's path for a time; zero is for ever.
-func first(t trouble, lasts time.Duration) func(context.Context, *scene) error {
+// onFirst makes a strike of what is done to the first holder's path for a time; zero is for ever.
+func onFirst(t trouble, lasts time.Duration) func(context.Context, *scene) error {
 	return func(ctx context.Context, s *scene) error {
 		p := s.holders[0].proxy
 		p.set(t)
@@ -57,6 +60,11 @@ func first(t trouble, lasts time.Duration) func(context.Context, *scene) error {
 		p.set(trouble{})
 		return err
 	}
+}
+
+// lying makes the first holder a liar.
+func lying(kind string) func(context.Context, *scene) (spec, error) {
+	return func(_ context.Context, s *scene) (spec, error) { return s.b.liar(kind), nil }
 }
 
 // drayOnly are faults that need a hostile peer that speaks the program's protocol, or another build of it.
@@ -71,22 +79,24 @@ func (b *bench) faults() []*fault {
 		return d
 	}
 	sec := func(n float64) time.Duration { return t(time.Duration(n * float64(time.Second))) }
+	fullBefore, fullStrike := full(sec(5))
+	dyingBefore, dyingStrike := dying(sec(5))
 	return []*fault{
 		{
 			name: "freeze", title: "the path freezes for 10 s, connections stay open",
-			lasts: sec(10), strike: first(trouble{frozen: true}, sec(10)),
+			lasts: sec(10), strike: onFirst(trouble{frozen: true}, sec(10)),
 		},
 		{
 			name: "freeze-one", title: "the path to one of two holders freezes for ever", quick: true,
-			holders: 2, strike: first(trouble{frozen: true}, 0),
+			holders: 2, strike: onFirst(trouble{frozen: true}, 0),
 		},
 		{
 			name: "trickle", title: "the path brings 1 kB/s for 10 s",
-			lasts: sec(10), strike: first(trouble{rate: 1000}, sec(10)),
+			lasts: sec(10), strike: onFirst(trouble{rate: 1000}, sec(10)),
 		},
 		{
 			name: "trickle-one", title: "one of two holders brings 1 kB/s for ever",
-			holders: 2, strike: first(trouble{rate: 1000}, 0),
+			holders: 2, strike: onFirst(trouble{rate: 1000}, 0),
 		},
 		{
 			name: "reset", title: "all connections are reset every 5 s", losses: 4,
@@ -101,11 +111,11 @@ func (b *bench) faults() []*fault {
 		},
 		{
 			name: "corrupt", title: "1 % of the packets have a byte changed for 5 s", losses: 20,
-			lasts: sec(5), strike: first(trouble{corrupt: 0.01}, sec(5)),
+			lasts: sec(5), strike: onFirst(trouble{corrupt: 0.01}, sec(5)),
 		},
 		{
 			name: "corrupt-one", title: "the same for ever, on the path to one of two holders",
-			holders: 2, losses: 20, strike: first(trouble{corrupt: 0.01}, 0),
+			holders: 2, losses: 20, strike: onFirst(trouble{corrupt: 0.01}, 0),
 		},
 		{
 			name: "corrupt-blocks", title: "a byte is changed in 1 % of the blocks, for ever", losses: 4,
@@ -131,19 +141,19 @@ func (b *bench) faults() []*fault {
 		},
 		{
 			name: "black-hole", title: "the network is cut for 60 s: nothing passes, nothing breaks", lasts: sec(60),
-			strike: first(trouble{frozen: true}, sec(60)),
+			strike: onFirst(trouble{frozen: true}, sec(60)),
 		},
 		{
 			name: "wrong-blocks", title: "one of two holders sends wrong blocks", quick: true,
-			holders: 2, hostile: liarWrong, only: drayOnly,
+			holders: 2, first: lying(liarWrong), only: drayOnly,
 		},
 		{
 			name: "lie", title: "one of two holders announces what it has not, over and over",
-			holders: 2, hostile: liarLacks, only: drayOnly,
+			holders: 2, first: lying(liarLacks), only: drayOnly,
 		},
 		{
 			name: "drop", title: "one of two holders announces all and never answers",
-			holders: 2, hostile: liarDrops, only: drayOnly,
+			holders: 2, first: lying(liarDrops), only: drayOnly,
 		},
 		{
 			name: "kill-getter", title: "the getter is killed (-9) and started again", quick: true,
@@ -191,6 +201,35 @@ func (b *bench) faults() []*fault {
 			},
 		},
 		{
+			name: "clock-on", title: "the getter's wall clock goes on by a day, and all connections are reset", only: drayOnly,
+			prepare: buildStepping, before: stepClock(stepAfter, 24*time.Hour), strike: resetAt(stepAfter),
+		},
+		{
+			name: "clock-back", title: "the same back by half an hour", only: drayOnly,
+			prepare: buildStepping, before: stepClock(stepAfter, -30*time.Minute), strike: resetAt(stepAfter),
+		},
+		{
+			name: "disk-full", title: "somebody else fills the getter's disk up for 5 s", lasts: sec(5), losses: 2,
+			missing: needsRoot, before: fullBefore, strike: fullStrike, drive: struckAndAgain,
+		},
+		{
+			name: "disk-small", title: "the getter's disk has room for half of it; then room is made", losses: 2,
+			missing: needsRoot, drive: tooSmall,
+		},
+		{
+			name: "eio", title: "the getter's disk fails (EIO) for 5 s", lasts: sec(5), losses: 2,
+			missing: needsFuse, before: dyingBefore, strike: dyingStrike, drive: struckAndAgain,
+		},
+		{
+			name: "eio-one", title: "the disk of one of two holders fails for ever", holders: 2,
+			missing: needsFuse, first: dyingHolder, only: drayOnly,
+			strike: func(_ context.Context, s *scene) error { return s.bad.tell("fail") },
+		},
+		{
+			name: "flood", title: "a flood of 10,000 strangers with identities of their own", only: drayOnly,
+			slower: 1.1, memory: floodMemory, drive: underFlood,
+		},
+		{
 			name: "half", title: "two of four holders are killed", holders: 4, losses: 2,
 			strike: func(_ context.Context, s *scene) error {
 				for _, h := range s.holders[:2] {
@@ -204,7 +243,11 @@ func (b *bench) faults() []*fault {
 
 // allowed returns how long a transfer with the fault may take, and how many bytes may come again.
 func (b *bench) allowed(f *fault, freeSeconds float64) (seconds float64, again int64) {
-	return 1.5*freeSeconds + f.lasts.Seconds(), b.size/100 + int64(max(f.losses, 1))*b.flight
+	slower := f.slower
+	if slower == 0 {
+		slower = 1.5
+	}
+	return slower*freeSeconds + f.lasts.Seconds(), b.size/100 + int64(max(f.losses, 1))*b.flight
 }
 
 // judge says what is wrong with an outcome, or "".
@@ -223,6 +266,8 @@ func (b *bench) judge(f *fault, free, out *outcome, p program) string {
 		return fmt.Sprintf("slow: %.1f s, allowed %.1f", out.Seconds, seconds)
 	case out.Wire-free.Wire > again:
 		return fmt.Sprintf("%.1f MiB came again, allowed %.1f", mib(out.Wire-free.Wire), mib(again))
+	case f.memory > 0 && out.Peak > f.memory:
+		return fmt.Sprintf("%.0f MiB resident, allowed %.0f", mib(out.Peak), mib(f.memory))
 	case p.events && out.Silence > maxSilence.Seconds():
 		return fmt.Sprintf("silent for %.1f s", out.Silence)
 	}

@@ -57,6 +57,10 @@ type scene struct {
 	watch   *watcher
 	note    string
 	peak    int64
+	disks   []func() // unmount what was mounted
+	bad     *badDisk
+	// started is when the getter was, first, and ended when it had ended, if that is not when drive returned.
+	started, ended time.Time
 
 	mu     sync.Mutex
 	getter *process
@@ -73,17 +77,20 @@ func (b *bench) play(ctx context.Context, p program, f *fault) (out outcome, err
 	if err := s.begin(ctx); err != nil {
 		return out, err
 	}
-	began := time.Now()
+	s.started = time.Now()
 	drive := f.drive
 	if drive == nil {
 		drive = struckOnce
 	}
 	err = drive(ctx, s)
 	now := time.Now()
+	if !s.ended.IsZero() {
+		now = s.ended
+	}
 	silence, last := s.watch.end(now)
 	s.endGetter()
 	out = outcome{
-		Seconds: now.Sub(began).Seconds(), Wire: s.line.total(), Duplicates: last.DuplicateBytes,
+		Seconds: now.Sub(s.started).Seconds(), Wire: s.line.total(), Duplicates: last.DuplicateBytes,
 		Gap: s.line.longest().Seconds(), Note: s.note, Peak: s.peak,
 	}
 	if p.events {
@@ -95,15 +102,15 @@ func (b *bench) play(ctx context.Context, p program, f *fault) (out outcome, err
 	for _, h := range s.holders {
 		out.Connections += h.proxy.connections()
 	}
-	var cmp error
-	if out.Wrong, cmp = differs(s.g.out, b.file); err == nil {
-		err = cmp
+	if err == nil {
+		out.Wrong, err = differs(s.g.out, b.file)
 	}
 	return out, err
 }
 
 // begin starts the holders and their proxies.
 func (s *scene) begin(ctx context.Context) error {
+	s.g.home, s.g.out = filepath.Join(s.dir, "home"), filepath.Join(s.dir, "file")
 	for i := range max(s.f.holders, 1) {
 		dir, root, err := s.b.holderDir(ctx, s.p, i)
 		if err != nil {
@@ -114,8 +121,10 @@ func (s *scene) begin(ctx context.Context) error {
 		if err := os.Mkdir(h.dir, 0o755); err != nil {
 			return err
 		}
-		if s.f.hostile != "" && i == 0 {
-			h.what = s.b.liar(s.f.hostile)
+		if s.f.first != nil && i == 0 {
+			if h.what, err = s.f.first(ctx, s); err != nil {
+				return err
+			}
 		}
 		s.holders = append(s.holders, h)
 		if err := h.start(ctx); err != nil {
@@ -124,9 +133,8 @@ func (s *scene) begin(ctx context.Context) error {
 		if h.proxy, err = newProxy(s.line, h.dial); err != nil {
 			return err
 		}
-		s.g.addrs = append(s.g.addrs, h.addr())
+		s.g.addrs = append(s.g.addrs, h.addr(h.proxy))
 	}
-	s.g.home, s.g.out = filepath.Join(s.dir, "home"), filepath.Join(s.dir, "file")
 	if s.f.before != nil {
 		return s.f.before(ctx, s)
 	}
@@ -138,14 +146,17 @@ func (s *scene) close() {
 	for _, h := range s.holders {
 		h.close()
 	}
-	if s.f.after != nil {
-		s.f.after(s)
+	for _, unmount := range s.disks {
+		unmount()
 	}
 }
 
 // startGetter starts the getter, the first time or again.
 func (s *scene) startGetter() error {
 	s.watch.begin(time.Now())
+	if s.p.asked {
+		_ = os.Remove(s.g.out) // it refuses to write over what a killed one left
+	}
 	p, err := s.b.starter.start(s.p.get(s.b, s.g), nil, nil, func(b []byte) { s.watch.line(time.Now(), b) })
 	s.mu.Lock()
 	s.getter = p
