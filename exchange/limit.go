@@ -113,8 +113,8 @@ type shaping struct {
 	up, down bucket
 	services map[dray.PeerID]Service
 
-	sent, got      meter
-	heldUp, heldOn time.Duration // when something was last held back, upwards and downwards; 0 for never
+	sent, got        meter
+	heldUp, heldDown time.Duration // when something was last held back, upwards and downwards; 0 for never
 
 	limitsUp, limitsDown bool // some bucket limits
 
@@ -190,8 +190,8 @@ func (e *Engine) Limits(now time.Duration) Limiting {
 	h := &e.shape
 	out := Limiting{
 		Limits: h.limits, UpRate: h.sent.rate(now), DownRate: h.got.rate(now),
-		Up:   h.heldUp > 0 && now-h.heldUp < limitedFor,
-		Down: h.heldOn > 0 && now-h.heldOn < limitedFor,
+		Up:   h.limitsUp && h.heldUp > 0 && now-h.heldUp < limitedFor,
+		Down: h.limitsDown && h.heldDown > 0 && now-h.heldDown < limitedFor,
 	}
 	for id, s := range h.services {
 		out.Services = append(out.Services, PeerService{id, s})
@@ -307,7 +307,7 @@ func (e *Engine) dry() bool {
 	default:
 		h.asks = true
 	}
-	h.heldOn = e.now
+	h.heldDown = e.now
 	return true
 }
 
@@ -355,7 +355,7 @@ func (e *Engine) takeDown(p *peer, n int64) {
 	if !p.shape.thirsty && !d.open(e.now) {
 		p.shape.thirsty = true
 		e.shape.thirsty = append(e.shape.thirsty, p)
-		e.shape.heldOn = e.now
+		e.shape.heldDown = e.now
 		e.roomChanged(p)
 	}
 }

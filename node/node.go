@@ -38,6 +38,8 @@ type Config struct {
 	FrameBytes int64
 	// Streams is how many streams blocks are sent on to one peer. If zero, 2.
 	Streams int
+	// Ledger keeps what passed with each peer from one run to the next. If nil, it is forgotten with the Node.
+	Ledger *Ledger
 	// Log receives what an operator may want to know. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -131,6 +133,10 @@ func New(cfg Config) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	for range cfg.Workers {
 		n.wg.Go(n.work)
+	}
+	if cfg.Ledger != nil {
+		n.restore(cfg.Ledger)
+		n.wg.Go(func() { n.keepLedger(cfg.Ledger) })
 	}
 	n.wg.Go(n.loop)
 	n.wg.Go(n.watchVitals)

@@ -26,6 +26,8 @@ type env struct {
 	verbose bool
 	// dataPlane is --data-plane, or "".
 	dataPlane string
+	// limitUp and limitDown are --limit-up and --limit-down.
+	limitUp, limitDown rate
 	// terminal says that stderr is a terminal, so that progress may be drawn over itself.
 	terminal bool
 	// width is the terminal's, in columns.

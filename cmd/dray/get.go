@@ -72,6 +72,7 @@ func newGet(e *env) *cobra.Command {
 	c := bind(e, cmdGet, func(ctx context.Context, e *env, args []string) error { return runGet(ctx, e, o, args) })
 	o.flags(c)
 	planeFlag(e, c)
+	limitFlags(e, c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "where to write it")
 	c.Flags().BoolVarP(&o.force, "force", "f", false, "overwrite what is there")
 	c.Flags().StringVar(&o.order, "order", "", "what to ask for first: rarest (for many who get the same; the default for wholes), "+

@@ -51,7 +51,7 @@ func openBackend(ctx context.Context, e *env, a access) (backend, error) {
 	for until := time.Now().Add(homeBusyFor); ; {
 		r, err := dialRemote(ctx, home)
 		if r != nil {
-			if err := e.uselessPlane(home); err != nil {
+			if err := errors.Join(e.uselessPlane(home), e.uselessLimits(home)); err != nil {
 				r.Close()
 				return nil, err
 			}
@@ -112,7 +112,17 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 		}
 		cfg.Network = h.net
 	}
-	h.node, err = node.New(cfg)
+	if !a.network {
+		h.node, err = node.New(cfg)
+		return h, err
+	}
+	limits, err := h.beLimited(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	if h.node, err = node.New(cfg); err == nil {
+		limits.classify(h.node)
+	}
 	return h, err
 }
 

@@ -31,6 +31,7 @@ func newServe(e *env) *cobra.Command {
 	c := bind(e, cmdServe, func(ctx context.Context, e *env, _ []string) error { return runServe(ctx, e, listen) })
 	listenFlag(c, &listen)
 	planeFlag(e, c)
+	limitFlags(e, c)
 	return c
 }
 

@@ -39,6 +39,7 @@ func newShare(e *env) *cobra.Command {
 	addFlags(c, &q)
 	listenFlag(c, &listen)
 	planeFlag(e, c)
+	limitFlags(e, c)
 	return c
 }
 
@@ -69,7 +70,7 @@ func runShare(ctx context.Context, e *env, q addRequest, listen []string) error 
 		if len(listen) > 0 {
 			return usagef("a daemon serves %s already, so --listen has no use; leave it out, or stop the daemon", home)
 		}
-		if err := e.uselessPlane(home); err != nil {
+		if err := errors.Join(e.uselessPlane(home), e.uselessLimits(home)); err != nil {
 			return err
 		}
 		return share(ctx, e, r, q)
