@@ -18,7 +18,6 @@ import (
 	"dray/exchange"
 	"dray/store"
 	"dray/transport"
-	"dray/unixfs"
 )
 
 func testPeerID(t testing.TB, i int) dray.PeerID {
@@ -121,8 +120,6 @@ func TestLedgerBounds(t *testing.T) {
 // every minute, and when the node is closed.
 func TestLedgerKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger")
-	file, _ := randomFile(t, 300<<10)
-	out := filepath.Join(t.TempDir(), "out")
 	synctest.Test(t, func(t *testing.T) {
 		mem := transport.NewMemory(transport.MemoryConfig{})
 		ctx := context.Background()
@@ -143,11 +140,8 @@ func TestLedgerKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer b.Close()
-		added, err := a.Add(ctx, file, AddConfig{Profile: unixfs.Profiles()[0]})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := b.Fetch(ctx, FetchConfig{Root: added.Root, Path: out, Peers: []transport.Peer{{ID: a.Self(), Addrs: a.Addrs()}}}); err != nil {
+		root := tinyTree(t, ctx, a, 5000)
+		if _, err := b.Fetch(ctx, FetchConfig{Root: root, Peers: []transport.Peer{peerOf(a)}}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := os.Stat(path); err == nil {
@@ -160,7 +154,7 @@ func TestLedgerKept(t *testing.T) {
 			return x
 		}
 		was := of(a)
-		if was.Sent < 300<<10 {
+		if was.Sent < 5000*64 {
 			t.Errorf("%d bytes are said to be sent", was.Sent)
 		}
 		l, err := OpenLedger(path)
