@@ -67,19 +67,11 @@ func (b *bucket) full(now time.Duration) bool {
 	return b.level >= b.most()
 }
 
-// take notes that n bytes pass.
+// take notes that n bytes pass. With a negative n bytes are put back that were taken and did not pass after all.
 func (b *bucket) take(now time.Duration, n int64) {
 	if b.rate > 0 {
 		b.fill(now)
-		b.level -= float64(n)
-	}
-}
-
-// give puts n bytes back that were taken and did not pass after all.
-func (b *bucket) give(now time.Duration, n int64) {
-	if b.rate > 0 {
-		b.fill(now)
-		b.level = min(b.level+float64(n), b.most())
+		b.level = min(b.level-float64(n), b.most())
 	}
 }
 

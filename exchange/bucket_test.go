@@ -140,7 +140,7 @@ func TestBucketLive(t *testing.T) {
 	if b.level > 1e5*bucketTime.Seconds()+1 {
 		t.Errorf("%v was saved at the higher rate and kept", b.level)
 	}
-	b.give(now, 1<<30)
+	b.take(now, -1<<30)
 	if b.level > b.most() {
 		t.Error("what is given back mints")
 	}

@@ -25,6 +25,8 @@ import (
 const blockFrame = 40
 
 const (
+	turnTime     = 50 * time.Millisecond // what a turn of a peer takes under a limit
+	leastQuantum = 16 << 10
 	limitedAhead = time.Second     // of a limit's work may be asked of one peer at a time
 	leastAhead   = 64 << 10        // bytes that may be asked of a peer, however low the limit
 	leastWalk    = 256 << 10       // bytes of an answer to a walk that are asked for, however low the limit
@@ -328,8 +330,8 @@ func (e *Engine) unpay(a *ask) {
 		return
 	}
 	a.paid = false
-	e.shape.down.give(e.now, a.size+blockFrame)
-	a.p.shape.down.give(e.now, a.size+blockFrame)
+	e.shape.down.take(e.now, -a.size-blockFrame)
+	a.p.shape.down.take(e.now, -a.size-blockFrame)
 }
 
 // arrived takes what has come from a peer and was not paid for.
@@ -432,8 +434,8 @@ func (e *Engine) takeUp(p *peer, n int64) {
 // giveUp gives back what was taken for something that is not sent after all.
 func (e *Engine) giveUp(p *peer, n int64) {
 	if e.shape.limitsUp {
-		e.shape.up.give(e.now, n+blockFrame)
-		p.shape.up.give(e.now, n+blockFrame)
+		e.shape.up.take(e.now, -n-blockFrame)
+		p.shape.up.take(e.now, -n-blockFrame)
 	}
 }
 
@@ -473,6 +475,15 @@ func (e *Engine) othersServed(p *peer) int64 {
 		n--
 	}
 	return int64(n)
+}
+
+// quantum is how many bytes a peer of weight 1 is served in its turn: under a limit little enough that all have their turn in
+// a fraction of a second, if there are not too many of them.
+func (e *Engine) quantum() float64 {
+	if !e.shape.up.limits() {
+		return serveQuantum
+	}
+	return min(max(e.shape.up.rate*turnTime.Seconds(), leastQuantum), serveQuantum)
 }
 
 // scarce reports whether more is wanted of this host than it may send.

@@ -256,6 +256,8 @@ func (s *script) command(name string, args []string) {
 	case "root", "manifest", "manifest-loaded", "manifest-absent", "demand", "undemand", "removed", "synced", "count-copies",
 		"copies", "restart", "walk-loaded":
 		s.roots(name, args)
+	case "limit", "service", "limits":
+		s.limit(name, args)
 	case "totals", "waits", "standings", "stats", "account", "banned":
 		s.query(name, args)
 	default:
