@@ -15,7 +15,8 @@ func passed(t *testing.T, e *Engine, now time.Duration, id dray.PeerID, n int64)
 	e.PeerDown(now, id)
 }
 
-// TestLedgerForgets keeps, of too many peers, those who were seen last, whoever came first; and those who are connected.
+// TestLedgerForgets keeps, of too many peers, those who were seen last, whoever came first; and those who are
+// connected.
 func TestLedgerForgets(t *testing.T) {
 	e := New(Config{})
 	now := time.Second

@@ -9,7 +9,8 @@ import (
 	"dray/wire"
 )
 
-// limited is an engine whose driver takes no time and whose peers want without end: blocks, or walks. It counts what is begun.
+// limited is an engine whose driver takes no time and whose peers want without end: blocks, or walks. It counts what is
+// begun.
 type limited struct {
 	t     *testing.T
 	e     *Engine
@@ -106,8 +107,8 @@ func (x *limited) run(d time.Duration) {
 	}
 }
 
-// TestLimitWalks: answers to walks keep to the limits too, and a peer that walks without end gets as much as one that wants
-// blocks, not more.
+// TestLimitWalks: answers to walks keep to the limits too, and a peer that walks without end gets as much as one that
+// wants blocks, not more.
 func TestLimitWalks(t *testing.T) {
 	for _, l := range []Limits{{Up: 8e6}, {PeerUp: 8e6}, {Up: 8e6, PeerUp: 5e6}} {
 		x := newLimited(t, l)
@@ -135,8 +136,8 @@ func TestLimitWalks(t *testing.T) {
 	}
 }
 
-// TestLimitWakes counts how often an engine that only waits for its bucket is woken: about once for each block, and never more than
-// a thousand times a second.
+// TestLimitWakes counts how often an engine that only waits for its bucket is woken: about once for each block, and
+// never more than a thousand times a second.
 func TestLimitWakes(t *testing.T) {
 	for _, l := range []Limits{{Up: 4e6}, {PeerUp: 4e6}, {Up: 4e9}} {
 		x := newLimited(t, l)
