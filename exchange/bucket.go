@@ -3,16 +3,17 @@ package exchange
 import "time"
 
 const (
-	// bucketTime is how long a bucket saves what is not used. It is what may pass at once after a rest, so over ten seconds it
-	// adds 2 %; and a driver that comes later than this after a wake-up loses the rest.
+	// bucketTime is how long a bucket saves what is not used. It is what may pass at once after a rest, so over ten
+	// seconds it adds 2 %; and a driver that comes later than this after a wake-up loses the rest.
 	bucketTime = 200 * time.Millisecond
 	// leastWake is how far ahead a wake-up lies at least: at high rates many messages pass in it.
 	leastWake = time.Millisecond
 )
 
-// bucket is a token bucket: it lets through a number of bytes a second. A message passes when there is anything in the bucket,
-// and takes all that it has, so that the bucket is left with a debt of at most that message: nothing is too large to pass,
-// and over any time t no more passes than rate·t + bucketTime·rate + one message. The zero bucket lets everything through.
+// bucket is a token bucket: it lets through a number of bytes a second. A message passes when there is anything in the
+// bucket, and takes all that it has, so that the bucket is left with a debt of at most that message: nothing is too
+// large to pass, and over any time t no more passes than rate·t + bucketTime·rate + one message. The zero bucket lets
+// everything through.
 //
 // Invariant: level <= bucketTime·rate.
 type bucket struct {
@@ -24,8 +25,8 @@ type bucket struct {
 // limits reports whether the bucket holds anything back, ever.
 func (b *bucket) limits() bool { return b.rate > 0 }
 
-// set changes the rate. What was earned at the old rate stays, up to what the new one lets be saved, and so does a debt. A
-// bucket that had no limit begins empty.
+// set changes the rate. What was earned at the old rate stays, up to what the new one lets be saved, and so does a
+// debt. A bucket that had no limit begins empty.
 func (b *bucket) set(now time.Duration, rate float64) {
 	if rate <= 0 {
 		*b = bucket{}
@@ -67,19 +68,11 @@ func (b *bucket) full(now time.Duration) bool {
 	return b.level >= b.most()
 }
 
-// take notes that n bytes pass.
+// take notes that n bytes pass. With a negative n bytes are put back that were taken and did not pass after all.
 func (b *bucket) take(now time.Duration, n int64) {
 	if b.rate > 0 {
 		b.fill(now)
-		b.level -= float64(n)
-	}
-}
-
-// give puts n bytes back that were taken and did not pass after all.
-func (b *bucket) give(now time.Duration, n int64) {
-	if b.rate > 0 {
-		b.fill(now)
-		b.level = min(b.level+float64(n), b.most())
+		b.level = min(b.level-float64(n), b.most())
 	}
 }
 

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestBucketBound lets messages of random sizes pass whenever the bucket is open, at random times: over any stretch no more
-// passes than the rate, what a rest may save and one message; and in the long run as much as the rate.
+// TestBucketBound lets messages of random sizes pass whenever the bucket is open, at random times: over any stretch no
+// more passes than the rate, what a rest may save and one message; and in the long run as much as the rate.
 func TestBucketBound(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 7))
@@ -64,8 +64,8 @@ func TestBucketBound(t *testing.T) {
 	}
 }
 
-// TestBucketLongRun uses all that a bucket gives: within a hundredth of the rate, for messages much smaller and much larger
-// than what it saves.
+// TestBucketLongRun uses all that a bucket gives: within a hundredth of the rate, for messages much smaller and much
+// larger than what it saves.
 func TestBucketLongRun(t *testing.T) {
 	for _, rate := range []float64{1e4, 1e6, 1e8, 5e9} {
 		for _, size := range []int64{100, 64 << 10, 4 << 20} {
@@ -140,7 +140,7 @@ func TestBucketLive(t *testing.T) {
 	if b.level > 1e5*bucketTime.Seconds()+1 {
 		t.Errorf("%v was saved at the higher rate and kept", b.level)
 	}
-	b.give(now, 1<<30)
+	b.take(now, -1<<30)
 	if b.level > b.most() {
 		t.Error("what is given back mints")
 	}

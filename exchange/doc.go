@@ -8,6 +8,9 @@
 // announced to one peer, either for the block or for whether the peer has it. A session is a set of wants with one purpose
 // and its own view of which peers are useful. A peer's window is how many bytes may be asked of it and not yet delivered.
 //
+// A limit bounds the bytes of blocks a second that are begun to be sent or asked for; a bucket counts them. A peer's service
+// is its share of the limits and, like its account in the ledger, of what is served when there is not enough for all.
+//
 // The rest is about roots, and peers who speak TensorSwap. A manifest is a root's leaves and which of them are here. A feed is
 // a root about which this host and one peer talk by index: one follows, the other tells what it has and has lost, and each
 // may do both; every time that a root is followed it gets a number of its own. Demand is what a session misses of its
@@ -48,6 +51,8 @@
 //  17. What is not for everybody the driver says with [Engine.Guard], [Engine.Open] and [Engine.SetGate]. Blocks that are
 //     Guarded travel encrypted only; guarded blocks that arrive are known to be so before they come in [Ready.Stores].
 //  18. Blocks handed to [Engine.Receive] have been hashed: their CIDs are what their bytes hash to.
+//  19. The ledger may outlive the Engine: [Engine.Accounts] tells it, and [Engine.SetAccount] restores it before any peer is
+//     up.
 //
 // # What it does not do
 //

@@ -112,7 +112,7 @@ func (f *fuzzed) step() {
 		f.seq[peer] = 0
 		e.PeerUp(f.now, peer, Caps{Haves: true, Indexes: f.byte()%8 != 0})
 	}
-	switch op := f.byte() % 24; op {
+	switch op := f.byte() % 25; op {
 	case 0:
 		f.seq[peer] = 0
 		e.PeerUp(f.now, peer, Caps{Haves: true, Indexes: f.byte()%4 != 0})
@@ -168,6 +168,11 @@ func (f *fuzzed) step() {
 		e.Seal(f.now, id)
 	case 16:
 		f.answer()
+	case 24:
+		e.SetLimits(f.now, Limits{
+			Up: 500 * int64(f.byte()%8), Down: 500 * int64(f.byte()%8), PeerUp: 500 * int64(f.byte()%4), PeerDown: 500 * int64(f.byte()%4),
+		})
+		e.SetService(f.now, peer, Service(f.byte()%4))
 	default:
 		m, blocks := f.message(peer)
 		e.Receive(f.now, peer, m, blocks)

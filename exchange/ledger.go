@@ -16,8 +16,8 @@ type Account struct {
 	Sent, Received int64
 	// Duplicate counts blocks that came although they were not wanted any more, or never.
 	Duplicate int64
-	// Seen is when the peer was last connected, on the driver's clock; negative for an earlier run's. While it is connected, it
-	// is when that began.
+	// Seen is when the peer was last connected, on the driver's clock; negative for an earlier run's. While it is
+	// connected, it is when that began.
 	Seen time.Duration
 }
 
@@ -30,8 +30,8 @@ type entry struct {
 	next, prev *entry
 }
 
-// accounts is the ledger: one account per peer, in a ring from the one that was seen last to the one that was seen longest ago.
-// A peer that is connected is always kept; of one that has left, only an account that says something.
+// accounts is the ledger: one account per peer, in a ring from the one that was seen last to the one that was seen
+// longest ago. A peer that is connected is always kept; of one that has left, only an account that says something.
 type accounts struct {
 	of   map[dray.PeerID]*entry
 	ring entry // next is the latest, prev the oldest
@@ -86,8 +86,8 @@ func (e *Engine) acct(p *peer) *Account {
 	return p.acct
 }
 
-// leaveAccount notes that a peer is gone. Strangers with whom nothing passed are forgotten at once: a crowd of them pushes nobody
-// out.
+// leaveAccount notes that a peer is gone. Strangers with whom nothing passed are forgotten at once: a crowd of them
+// pushes nobody out.
 func (e *Engine) leaveAccount(id dray.PeerID) {
 	l := &e.accounts
 	x := l.of[id]
@@ -122,8 +122,9 @@ func (e *Engine) Account(id dray.PeerID) Account {
 	return Account{}
 }
 
-// Accounts calls yield with each account that says something, the peer that was seen longest ago first, until it returns false:
-// what the driver keeps for the next run. There are at most [MaxAccounts], or as many as there are connections.
+// Accounts calls yield with each account that says something, the peer that was seen longest ago first, until it
+// returns false: what the driver keeps for the next run. There are at most [MaxAccounts], or as many as there are
+// connections.
 func (e *Engine) Accounts(yield func(id dray.PeerID, a Account) bool) {
 	l := &e.accounts
 	for x := l.ring.prev; x != &l.ring; x = x.prev {
@@ -133,8 +134,9 @@ func (e *Engine) Accounts(yield func(id dray.PeerID, a Account) bool) {
 	}
 }
 
-// SetAccount restores an account that was kept from an earlier run. Accounts are restored in the order of [Engine.Accounts],
-// or each takes time in proportion to those seen after it. One with negative numbers is refused, and nothing is done.
+// SetAccount restores an account that was kept from an earlier run. Accounts are restored in the order of
+// [Engine.Accounts], or each takes time in proportion to those seen after it. One with negative numbers is refused, and
+// nothing is done.
 func (e *Engine) SetAccount(id dray.PeerID, a Account) {
 	if a.Sent < 0 || a.Received < 0 || a.Duplicate < 0 {
 		return
@@ -162,9 +164,9 @@ func (e *Engine) SetAccount(id dray.PeerID, a Account) {
 	e.boundAccounts()
 }
 
-// weight is a peer's share of what this host serves, relative to others, when there is not enough for all: between a half
-// for one that only takes and two for one that gave far more than it got. Share is what it is entitled to because of its
-// service: who is to get four times as much owes no more for it.
+// weight is a peer's share of what this host serves, relative to others, when there is not enough for all: between a
+// half for one that only takes and two for one that gave far more than it got. Share is what it is entitled to because
+// of its service: who is to get four times as much owes no more for it.
 func (a *Account) weight(share float64) float64 {
 	const grace = 16 << 20
 	r := (float64(a.Received) + grace) / (float64(a.Sent)/share + grace)

@@ -9,22 +9,24 @@ import (
 	"dray"
 )
 
-// This file holds transfers to what the operator allows: how many bytes a second go up and down, in all and per peer. It never
-// slows a stream that runs: what would be too much is not begun.
+// This file holds transfers to what the operator allows: how many bytes a second go up and down, in all and per peer.
+// It never slows a stream that runs: what would be too much is not begun.
 //
-//  1. Up: pull (serve.go) begins to read a block only while the bucket of all and the peer's are open, and takes its bytes from
-//     both. While the bucket of all is closed nobody is passed over: whose turn it was goes on when it opens. Answers to
-//     walks are begun under the same rule, and wait until everybody else has had as much.
-//  2. Down: a block is asked for only while both buckets are open, and its bytes are taken then (charge). If it does not come
-//     after all they are given back (uncharge); what comes without having been paid for is taken when it comes. So the bytes
-//     that arrive are those that were let through, a round trip later, and no peer is made to wait with what it was asked for:
-//     it is never blamed for this host's limits.
+//  1. Up: pull (serve.go) begins to read a block only while the bucket of all and the peer's are open, and takes its
+//     bytes from both. While the bucket of all is closed nobody is passed over: whose turn it was goes on when it
+//     opens. Answers to walks are begun under the same rule, and wait until everybody else has had as much.
+//  2. Down: a block is asked for only while both buckets are open, and its bytes are taken then (charge). If it does
+//     not come after all they are given back (uncharge); what comes without having been paid for is taken when it
+//     comes. So the bytes that arrive are those that were let through, a round trip later, and no peer is made to wait
+//     with what it was asked for: it is never blamed for this host's limits.
 //  3. When a bucket has stopped somebody, Ready.Wake is when it opens again.
 
 // blockFrame is what the header of a block, and those of the layers below, take on the wire beside its bytes.
 const blockFrame = 40
 
 const (
+	turnTime     = 50 * time.Millisecond // what a turn of a peer takes under a limit
+	leastQuantum = 16 << 10
 	limitedAhead = time.Second     // of a limit's work may be asked of one peer at a time
 	leastAhead   = 64 << 10        // bytes that may be asked of a peer, however low the limit
 	leastWalk    = 256 << 10       // bytes of an answer to a walk that are asked for, however low the limit
@@ -37,13 +39,13 @@ const (
 type Limits struct {
 	// Up and Down are for all peers together. If zero or negative, there is no limit.
 	Up, Down int64
-	// PeerUp and PeerDown are for each peer of [ServiceNormal]; others have what [Service] says times as much. If zero or
-	// negative, there is no limit.
+	// PeerUp and PeerDown are for each peer of [ServiceNormal]; others have what [Service] says times as much. If zero
+	// or negative, there is no limit.
 	PeerUp, PeerDown int64
 }
 
-// Service is how well one peer is treated beside others: its share of the limits for each peer, and of what is served when
-// there is not enough for all.
+// Service is how well one peer is treated beside others: its share of the limits for each peer, and of what is served
+// when there is not enough for all.
 type Service uint8
 
 // The services. The zero Service is ServiceNormal.
@@ -163,8 +165,8 @@ func (e *Engine) SetLimits(now time.Duration, l Limits) {
 	e.openBuckets()
 }
 
-// SetService changes how a peer is treated, at once. It need not be connected. Beyond 16,384 peers it does nothing but for
-// those that have a service already.
+// SetService changes how a peer is treated, at once. It need not be connected. Beyond 16,384 peers it does nothing but
+// for those that have a service already.
 func (e *Engine) SetService(now time.Duration, id dray.PeerID, s Service) {
 	e.now = now
 	h := &e.shape
@@ -231,8 +233,8 @@ func (e *Engine) downRate(p *peer) float64 {
 	return a
 }
 
-// openBuckets looks, before anything is handed out, for whom buckets have opened. Nothing is handed out before, or whoever
-// happens to be looked at first would always be first.
+// openBuckets looks, before anything is handed out, for whom buckets have opened. Nothing is handed out before, or
+// whoever happens to be looked at first would always be first.
 func (e *Engine) openBuckets() {
 	h := &e.shape
 	h.wake = 0
@@ -296,8 +298,8 @@ func (e *Engine) full() bool {
 	return e.dry()
 }
 
-// dry reports whether nothing more may be asked for because the bucket for downloads is closed. It stays so until the next
-// Ready, which lets sessions ask in turn.
+// dry reports whether nothing more may be asked for because the bucket for downloads is closed. It stays so until the
+// next Ready, which lets sessions ask in turn.
 func (e *Engine) dry() bool {
 	h := &e.shape
 	switch {
@@ -328,8 +330,8 @@ func (e *Engine) unpay(a *ask) {
 		return
 	}
 	a.paid = false
-	e.shape.down.give(e.now, a.size+blockFrame)
-	a.p.shape.down.give(e.now, a.size+blockFrame)
+	e.shape.down.take(e.now, -a.size-blockFrame)
+	a.p.shape.down.take(e.now, -a.size-blockFrame)
 }
 
 // arrived takes what has come from a peer and was not paid for.
@@ -360,8 +362,8 @@ func (e *Engine) takeDown(p *peer, n int64) {
 	}
 }
 
-// inTurn gives wants of the sessions in e.work to peers while there is a limit: the most urgent session first and, of equally
-// urgent ones, the one that has asked for the fewest bytes.
+// inTurn gives wants of the sessions in e.work to peers while there is a limit: the most urgent session first and, of
+// equally urgent ones, the one that has asked for the fewest bytes.
 func (e *Engine) inTurn() {
 	for _, s := range e.work {
 		s.passed = false
@@ -432,13 +434,13 @@ func (e *Engine) takeUp(p *peer, n int64) {
 // giveUp gives back what was taken for something that is not sent after all.
 func (e *Engine) giveUp(p *peer, n int64) {
 	if e.shape.limitsUp {
-		e.shape.up.give(e.now, n+blockFrame)
-		p.shape.up.give(e.now, n+blockFrame)
+		e.shape.up.take(e.now, -n-blockFrame)
+		p.shape.up.take(e.now, -n-blockFrame)
 	}
 }
 
-// mayAnswer reports whether the next part of an answer to a walk may be sent under the limits. Walks are not served in the
-// turns of pull, so after one part everybody who is has as much first, unless nobody uses what there is.
+// mayAnswer reports whether the next part of an answer to a walk may be sent under the limits. Walks are not served in
+// the turns of pull, so after one part everybody who is has as much first, unless nobody uses what there is.
 func (e *Engine) mayAnswer(p *peer) bool {
 	h := &e.shape
 	if !h.limitsUp {
@@ -475,14 +477,23 @@ func (e *Engine) othersServed(p *peer) int64 {
 	return int64(n)
 }
 
+// quantum is how many bytes a peer of weight 1 is served in its turn: under a limit little enough that all have their
+// turn in a fraction of a second, if there are not too many of them.
+func (e *Engine) quantum() float64 {
+	if !e.shape.up.limits() {
+		return serveQuantum
+	}
+	return min(max(e.shape.up.rate*turnTime.Seconds(), leastQuantum), serveQuantum)
+}
+
 // scarce reports whether more is wanted of this host than it may send.
 func (e *Engine) scarce() bool {
 	return e.serving.out >= e.cfg.ServeBytes/2 ||
 		e.shape.up.limits() && e.shape.heldUp > 0 && e.now-e.shape.heldUp < limitedFor
 }
 
-// haveEntries is how many wants a peer may have been told of for it to be asked whether it has more. Under a limit such questions
-// are answered sooner than blocks may be asked for, and must leave room for those.
+// haveEntries is how many wants a peer may have been told of for it to be asked whether it has more. Under a limit such
+// questions are answered sooner than blocks may be asked for, and must leave room for those.
 func (e *Engine) haveEntries() int {
 	if e.shape.limitsDown {
 		return (maxEntries - entryReserve) / 2

@@ -61,6 +61,9 @@ func newModel(t testing.TB, seed uint64, peers, blocks int) *model {
 	if m.rand.IntN(3) == 0 {
 		cfg.ReceiveBytes = 300
 	}
+	if m.rand.IntN(3) == 0 {
+		cfg.Limits = m.limits()
+	}
 	m.e = New(cfg)
 	for i := range blocks {
 		b := testBlock(t, i, 40+m.rand.IntN(100))
@@ -71,6 +74,12 @@ func newModel(t testing.TB, seed uint64, peers, blocks int) *model {
 		m.peers = append(m.peers, &modelPeer{id: dray.PeerID(fmt.Sprintf("p%d", i)), haves: m.rand.IntN(4) > 0})
 	}
 	return m
+}
+
+// limits draws limits that hold back a few blocks.
+func (m *model) limits() Limits {
+	draw := func() int64 { return int64(m.rand.IntN(2) * m.rand.IntN(20000)) }
+	return Limits{Up: draw(), Down: draw(), PeerUp: draw(), PeerDown: draw()}
 }
 
 func (m *model) fatalf(format string, args ...any) {
@@ -208,7 +217,14 @@ func (m *model) compare() {
 // step does one random thing.
 func (m *model) step() {
 	m.now += time.Duration(m.rand.IntN(1000)) * time.Microsecond
-	switch m.rand.IntN(16) {
+	switch m.rand.IntN(17) {
+	case 16:
+		if m.rand.IntN(4) == 0 {
+			l := m.limits()
+			m.did("limits %+v", l)
+			m.e.SetLimits(m.now, l)
+		}
+		m.e.SetService(m.now, m.peers[m.rand.IntN(len(m.peers))].id, Service(m.rand.IntN(4)))
 	case 0:
 		if len(m.open) < 5 {
 			m.openSession()
@@ -414,6 +430,7 @@ func (m *model) stored(bad bool) {
 
 // settle lets everything be written and stored until nothing happens any more.
 func (m *model) settle() {
+	m.e.SetLimits(m.now, Limits{})
 	for range 1000 {
 		busy := false
 		m.ready()

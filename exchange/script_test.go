@@ -260,6 +260,8 @@ func (s *script) command(name string, args []string) {
 		s.health(name, args)
 	case "gate", "guard", "open", "unguard":
 		s.access(name, args)
+	case "limit", "service", "limits":
+		s.limit(name, args)
 	case "totals", "waits", "standings", "stats", "account", "banned":
 		s.query(name, args)
 	default:

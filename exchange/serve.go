@@ -403,7 +403,7 @@ func (e *Engine) pull() {
 			continue
 		}
 		if !q.given {
-			sv.deficit += int64(serveQuantum * e.weight(p))
+			sv.deficit += int64(e.quantum() * e.weight(p))
 			q.given = true
 		}
 		idle = 0

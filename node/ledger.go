@@ -33,8 +33,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Ledger is a file that keeps what passed between this host and each peer, from one run to the next. A Node that is made with one
-// in its [Config] writes it every minute and when it is closed. It belongs to one Node.
+// Ledger is a file that keeps what passed between this host and each peer, from one run to the next. A Node that is
+// made with one in its [Config] writes it every minute and when it is closed. It belongs to one Node.
 type Ledger struct {
 	path  string
 	kept  []account
@@ -48,8 +48,9 @@ type account struct {
 	seen time.Time
 }
 
-// OpenLedger reads the ledger at path. When the file cannot be read or is not whole it returns an empty ledger, which will
-// take its place, and an error that says what is wrong with it. A file that is not there is an empty ledger and no error.
+// OpenLedger reads the ledger at path. When the file cannot be read or is not whole it returns an empty ledger, which
+// will take its place, and an error that says what is wrong with it. A file that is not there is an empty ledger and no
+// error.
 func OpenLedger(path string) (*Ledger, error) {
 	l := &Ledger{path: path}
 	text, err := readLedger(path)

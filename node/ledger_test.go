@@ -41,7 +41,8 @@ func testAccounts(t testing.TB, n int) []account {
 	return out
 }
 
-// TestLedgerFile reads what was written, and nothing else: not a file with one byte changed, nor one that is cut off anywhere.
+// TestLedgerFile reads what was written, and nothing else: not a file with one byte changed, nor one that is cut off
+// anywhere.
 func TestLedgerFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger")
 	l, err := OpenLedger(path)
@@ -116,8 +117,8 @@ func TestLedgerBounds(t *testing.T) {
 	}
 }
 
-// TestLedgerKept lets something pass between two nodes, and restarts one: its account of the other is what it was. It is written
-// every minute, and when the node is closed.
+// TestLedgerKept lets something pass between two nodes, and restarts one: its account of the other is what it was. It
+// is written every minute, and when the node is closed.
 func TestLedgerKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger")
 	synctest.Test(t, func(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"dray/unixfs"
 )
 
-// TestLimits times a transfer under each limit, in virtual time: it takes as long as the limit says, and without one as long as
-// the line.
+// TestLimits times a transfer under each limit, in virtual time: it takes as long as the limit says, and without one as
+// long as the line.
 func TestLimits(t *testing.T) {
 	const size, rate = 48 << 20, 6e6
 	for _, c := range []struct {
@@ -50,10 +50,16 @@ func TestLimits(t *testing.T) {
 				if _, err := n[1].Fetch(ctx, FetchConfig{Root: r.Root, Peers: []transport.Peer{peerOf(n[0])}}); err != nil {
 					t.Fatal(err)
 				}
-				got := size / time.Since(start).Seconds()
-				t.Logf("%.2f MB/s", got/1e6)
-				if got < 0.95*c.want || c.want == rate && got > 1.05*c.want {
-					t.Errorf("%.2f MB/s, want %.2f", got/1e6, c.want/1e6)
+				passed := size / time.Since(start).Seconds()
+				t.Logf("%.2f MB/s", passed/1e6)
+				if passed < 0.95*c.want || c.want == rate && passed > 1.05*c.want {
+					t.Errorf("%.2f MB/s, want %.2f", passed/1e6, c.want/1e6)
+				}
+				var gave, got exchange.Account
+				n[0].ask(func() { gave = n[0].engine.Account(n[1].Self()) })
+				n[1].ask(func() { got = n[1].engine.Account(n[0].Self()) })
+				if gave.Sent < size || gave.Sent != got.Received+got.Duplicate || gave.Sent != n[0].Totals().ServedBytes {
+					t.Errorf("the ledgers say %+v here and %+v there, of %d bytes", gave, got, size)
 				}
 				up, down := n[0].Limits(), n[1].Limits()
 				if up.Up != (c.from != exchange.Limits{}) && c.name != "all" || down.Down != (c.to != exchange.Limits{}) || up.Down || down.Up {
@@ -71,6 +77,10 @@ type counter struct {
 	wg   sync.WaitGroup
 	down atomic.Int64 // to whoever dialled
 	up   atomic.Int64
+
+	mu     sync.Mutex
+	closed bool
+	conns  []net.Conn
 }
 
 func newCounter(t *testing.T, to string) *counter {
@@ -83,6 +93,12 @@ func newCounter(t *testing.T, to string) *counter {
 	c.wg.Go(c.run)
 	t.Cleanup(func() {
 		l.Close()
+		c.mu.Lock()
+		c.closed = true
+		for _, conn := range c.conns {
+			conn.Close()
+		}
+		c.mu.Unlock()
 		c.wg.Wait()
 	})
 	return c
@@ -99,6 +115,13 @@ func (c *counter) run() {
 			in.Close()
 			continue
 		}
+		c.mu.Lock()
+		c.conns = append(c.conns, in, out)
+		if c.closed {
+			in.Close()
+			out.Close()
+		}
+		c.mu.Unlock()
 		pass := func(to, from net.Conn, n *atomic.Int64) {
 			defer to.Close()
 			defer from.Close()
@@ -116,8 +139,8 @@ func (c *counter) run() {
 	}
 }
 
-// TestLimitsOnTheWire counts bytes on real connections: in no stretch of a second do many more pass than the limit allows, what is
-// saved and a block; and the whole takes no longer than a busy machine explains.
+// TestLimitsOnTheWire counts bytes on real connections: in no stretch of a second do many more pass than the limit
+// allows, what is saved and a block; and the whole takes no longer than a busy machine explains.
 func TestLimitsOnTheWire(t *testing.T) {
 	const size, rate = 9_000_000, 3e6
 	for _, c := range []struct {

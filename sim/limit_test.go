@@ -17,8 +17,8 @@ type market struct {
 	others []*Host
 }
 
-// newMarket connects n hosts to one. With serves, each of them fetches a file of its own from the one; else the one fetches a
-// file of each of them, or a single one that all of them have.
+// newMarket connects n hosts to one. With serves, each of them fetches a file of its own from the one; else the one
+// fetches a file of each of them, or a single one that all of them have.
 func newMarket(t *testing.T, seed uint64, n int, serves, own bool, v wire.Version, blockSize func(i int) int, cfg exchange.Config) *market {
 	t.Helper()
 	w := NewWorld(Config{Seed: seed, Virtual: true, CheckEvery: 300, Thin: true})
@@ -218,8 +218,8 @@ func TestLimitLive(t *testing.T) {
 	}
 }
 
-// TestServeByteFair: of peers of one service each gets the same bytes of a saturated host, though one has blocks sixteen times
-// as large, and one many more sessions (B10).
+// TestServeByteFair: of peers of one service each gets the same bytes of a saturated host, though one has blocks
+// sixteen times as large, and one many more sessions (B10).
 func TestServeByteFair(t *testing.T) {
 	for name, v := range bothProtocols {
 		t.Run(name, func(t *testing.T) {
@@ -240,8 +240,8 @@ func TestServeByteFair(t *testing.T) {
 	}
 }
 
-// TestLeecher: while there is not enough for all, one that gives gets at least 1.5 times what one gets that only takes, who still
-// gets something in every second; while there is enough both get the same (B12, A48, invariant 12).
+// TestLeecher: while there is not enough for all, one that gives gets at least 1.5 times what one gets that only takes,
+// who still gets something in every second; while there is enough both get the same (B12, A48, invariant 12).
 func TestLeecher(t *testing.T) {
 	for name, v := range bothProtocols {
 		t.Run(name, func(t *testing.T) {
@@ -277,7 +277,8 @@ func TestLeecher(t *testing.T) {
 	}
 }
 
-// TestLimitsEnd: whatever the limits, everybody has everything in the end, and as soon as the limits allow (invariants 11, 12).
+// TestLimitsEnd: whatever the limits, everybody has everything in the end, and as soon as the limits allow (invariants
+// 11, 12).
 func TestLimitsEnd(t *testing.T) {
 	for seed := range uint64(6) {
 		v := []wire.Version{wire.V110, wire.V120, wire.Swap1}[seed%3]

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"dray/exchange"
 	"dray/wire"
 )
 
@@ -146,6 +147,10 @@ func (p *planner) line(fetches bool) HostConfig {
 	}
 	if p.chance(0.1) {
 		c.Engine.InlineBytes = -1
+	}
+	if p.chance(0.15) {
+		limit := func() int64 { return int64(p.r.IntN(2)) * int64(p.rate(2e4, 1e6)) }
+		c.Engine.Limits = exchange.Limits{Up: limit(), Down: limit(), PeerUp: limit(), PeerDown: limit()}
 	}
 	return c
 }

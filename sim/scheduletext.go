@@ -76,6 +76,10 @@ func (h *HostPlan) fields() []field {
 		{"receive-bytes", &c.Engine.ReceiveBytes},
 		{"ask-bytes", &c.Engine.Window},
 		{"inline-bytes", &c.Engine.InlineBytes},
+		{"limit-up", &c.Engine.Limits.Up},
+		{"limit-down", &c.Engine.Limits.Down},
+		{"limit-peer-up", &c.Engine.Limits.PeerUp},
+		{"limit-peer-down", &c.Engine.Limits.PeerDown},
 		{"start", &h.Start},
 	}
 	return append(list, h.Fetch.fields()...)
