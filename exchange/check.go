@@ -14,6 +14,9 @@ func (e *Engine) Check() error {
 	if err := e.checkPeers(); err != nil {
 		return err
 	}
+	if err := e.checkBounds(); err != nil {
+		return err
+	}
 	return e.checkRoots()
 }
 

@@ -71,7 +71,10 @@ func (h *Host) Fetch(cfg FetchConfig) *Fetch {
 		case cfg.Session.Walk.Bytes == 0:
 			f.cfg.Session.Walk = exchange.WalkOptions{Bytes: 1 << 20, Push: 8 << 20}
 		}
-		h.walks++
+	}
+	h.walked = h.walked || f.cfg.Session.Walk.Bytes > 0
+	for _, r := range f.cfg.Blocks {
+		h.asked.add(r)
 	}
 	f.id = h.e.OpenSession(w.now, f.cfg.Session)
 	h.fetches = append(h.fetches, f)
@@ -141,6 +144,9 @@ func (f *Fetch) Cancel(r Ref) {
 		f.close(r)
 	}
 	f.h.w.trace.note("%v %s cancels %s in session %d\n", f.h.w.now, f.h.name, f.h.w.content.names[r], f.id)
+	if f.h.sabotaged(sabotageCancelled) {
+		return
+	}
 	if f.cfg.Root != nil {
 		f.h.e.Undemand(f.h.w.now, f.id, slices.Index(f.cfg.Root.leaves, r), 1)
 	} else {
@@ -162,7 +168,9 @@ func (f *Fetch) Abandon() {
 		}
 	}
 	f.h.w.trace.note("%v %s cancels session %d\n", f.h.w.now, f.h.name, f.id)
-	f.h.e.CancelSession(f.h.w.now, f.id)
+	if !f.h.sabotaged(sabotageCancelled) {
+		f.h.e.CancelSession(f.h.w.now, f.id)
+	}
 	f.h.kick()
 }
 
@@ -185,7 +193,13 @@ func (h *Host) deliverAll(list []exchange.Deliver) {
 		return
 	}
 	for i := range list {
+		if h.sabotaged(sabotageSilence) && h.w.chance(0.2) {
+			continue
+		}
 		h.deliver(&list[i])
+		if h.sabotaged(sabotageTwice) {
+			h.deliver(&list[i])
+		}
 	}
 	for _, f := range h.fetches {
 		switch {

@@ -43,13 +43,15 @@ type half struct {
 	passing  int      // control messages between the two lines: nothing slips past them
 	waking   bool     // an event is planned for the first ack
 	frozen   []*packet
-	held     []heldStep   // packets that wait for the network to heal
-	silent   bool         // to cannot be heard
-	changes  int          // of silent
-	shadow   map[Ref]bool // what from has announced to want, as to sees it; true for the block itself
-	foreign  int          // announced CIDs that the World does not know
-	guessing bool         // what is said is in a protocol that the peer does not speak, and lost
-	seq      uint64       // of the last message of the state lane
+	held     []heldStep             // packets that wait for the network to heal
+	silent   bool                   // to cannot be heard
+	again    bool                   // they were connected before, in this life of from's
+	changes  int                    // of silent
+	shadow   map[Ref]bool           // what from has announced to want, as to sees it; true for the block itself
+	feeds    map[uint32]wire.Follow // roots that to follows, by its numbers
+	foreign  int                    // announced CIDs that the World does not know
+	guessing bool                   // what is said is in a protocol that the peer does not speak, and lost
+	seq      uint64                 // of the last message of the state lane
 }
 
 // stream is an ordered, reliable sequence of messages. The first of each half is for control.
@@ -174,6 +176,7 @@ func (l *half) come() {
 	h := l.from
 	l.open = true
 	h.halves = append(h.halves, l)
+	l.again, h.met[l.to.id] = h.met[l.to.id], true
 	caps := exchange.Caps{Protocol: wire.V120.Protocol(), Haves: true}
 	if v := l.c.version; v.Indexes() || h.guesses() {
 		v = wire.Swap1
@@ -340,6 +343,9 @@ func (h *Host) pump() {
 				h.transmit(l, s.take())
 				return
 			}
+		}
+		if h.sabotaged(sabotageOneLine) {
+			return
 		}
 	}
 }

@@ -24,6 +24,7 @@ type getter struct {
 	cfg   FetchConfig
 	need  refs // blocks that it must have in the end
 	until time.Duration
+	calm  time.Duration // since when nothing disturbs it
 }
 
 // Soup runs the random scenario of a seed: invariant 13 says that it ends well. Config's Seed is replaced; TurnDelay, Codec
@@ -100,6 +101,9 @@ func (s *Schedule) set(cfg Config) *soup {
 	for i := range s.Events {
 		r.planEvent(&s.Events[i])
 	}
+	if r.anchor != nil {
+		r.watchWants()
+	}
 	return r
 }
 
@@ -116,14 +120,15 @@ func (r *soup) add(p *HostPlan) {
 	c.Number, c.Numbered = p.ID, true
 	h := r.w.Add(c)
 	r.hosts[p.ID] = h
-	if p.All {
+	knows := p.Knows
+	if p.Role == Anchor {
+		r.anchor, knows = h, len(r.root.bones)
+	}
+	if p.All || p.Role == Anchor {
 		h.Give(r.file...)
 	}
 	h.Give(r.blocks(p.Has)...)
-	h.Give(r.root.bones[:p.Knows]...)
-	if p.Role == Anchor {
-		r.anchor = h
-	}
+	h.Give(r.root.bones[:knows]...)
 }
 
 func (r *soup) getter(p *HostPlan) *getter {
@@ -275,7 +280,7 @@ func (r *soup) planCrash(e *Event, h *Host) {
 				w.rejoin(h, o)
 			}
 		}
-		if mine != nil {
+		if mine != nil && !h.sabotaged(sabotageForgotten) {
 			h.Fetch(mine.cfg)
 		}
 	})

@@ -30,6 +30,8 @@ type Config struct {
 	Thin bool
 	// Text receives the trace as text. If nil, only its hash is kept.
 	Text io.Writer
+
+	sabotage sabotage // by tests
 }
 
 // World is a set of hosts in virtual time. It is not safe for concurrent use.
