@@ -106,7 +106,7 @@ func (e *Engine) checkBounds() error {
 	}{
 		{"peers", len(e.peers), up + maxForgotten},
 		{"peers that left", len(e.left), maxForgotten},
-		{"accounts", len(e.accounts.of), maxAccounts + up},
+		{"accounts", len(e.accounts.of), MaxAccounts + up},
 		{"ended wants", len(e.done.has), doneRing},
 		{"counts of copies", len(e.serving.copies.of), maxCopies},
 		{"changes", len(e.changes), maxChanges},
