@@ -21,6 +21,8 @@ type FetchConfig struct {
 	Sized bool
 	// Retry is how long after the store refused to write a block it is wanted again. If zero, 100 ms.
 	Retry time.Duration
+	// GiveUp ends the fetch when a block cannot be written, and begins it again after Retry, which doubles each time.
+	GiveUp bool
 	// Deadlines gives wants random deadlines and classes.
 	Deadlines bool
 	// Root, if not nil, is what is fetched: the fetch begins with the skeleton, and Blocks, Window and the rest are not used.
@@ -234,6 +236,10 @@ func (h *Host) deliver(d *exchange.Deliver) {
 	f.close(r)
 	if d.Err != nil {
 		f.Failed++
+		if f.cfg.GiveUp {
+			f.giveUp()
+			return
+		}
 		f.failed[r] = true
 		h.during(f.cfg.Retry, func() { f.again(r) })
 		return
@@ -247,6 +253,17 @@ func (h *Host) deliver(d *exchange.Deliver) {
 		}
 	}
 	f.Delivered++
+}
+
+// giveUp ends the fetch, and begins it again later.
+func (f *Fetch) giveUp() {
+	if f.Failed > 1 {
+		return // it has
+	}
+	f.h.during(0, f.Abandon)
+	cfg := f.cfg
+	cfg.Retry *= 2
+	f.h.during(f.cfg.Retry, func() { f.h.Fetch(cfg) })
 }
 
 // again wants a block that could not be written once more, in a session of its own if the first has ended.

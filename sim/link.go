@@ -43,7 +43,8 @@ type half struct {
 	passing  int      // control messages between the two lines: nothing slips past them
 	waking   bool     // an event is planned for the first ack
 	frozen   []*packet
-	held     []heldStep             // packets that wait for the network to heal
+	held     []heldStep // packets that wait for the network to heal
+	flushing bool
 	silent   bool                   // to cannot be heard
 	again    bool                   // they were connected before, in this life of from's
 	changes  int                    // of silent

@@ -21,7 +21,7 @@ const (
 	sabotageStored             // what is being written is said to be written
 	sabotageSynced             // what is written is said to be synced
 	sabotageUninvited          // what the engine refuses is written
-	sabotageWants              // some wants are lost on the way
+	sabotageWants              // wants are lost on the way
 	sabotageCancels            // cancels are lost on the way
 	sabotageTwice              // answers come twice
 	sabotageSilence            // some answers never come
@@ -44,7 +44,7 @@ func (h *Host) sabotagePacket(l *half, m *wire.Message) {
 		m.Wants = nil
 	}
 	lose := func(en *wire.Entry) bool {
-		return en.Cancel && h.sabotaged(sabotageCancels) || !en.Cancel && h.sabotaged(sabotageWants) && h.w.chance(0.3)
+		return en.Cancel && h.sabotaged(sabotageCancels) || !en.Cancel && h.sabotaged(sabotageWants)
 	}
 	kept := m.Wants[:0]
 	for i := range m.Wants {

@@ -95,6 +95,7 @@ func (p *FetchPlan) fields() []field {
 		{"deadlines", &p.Deadlines},
 		{"peers", &p.Peers},
 		{"whole", &p.Every},
+		{"give-up", &p.GiveUp},
 		{"want", &p.Blocks},
 	}
 }

@@ -217,7 +217,9 @@ func (r *soup) planEvent(e *Event) {
 		})
 	case DoPause:
 		at(e.At, func() { h.eachFetch(h.Pause) })
-		at(e.At+e.For, func() { h.eachFetch(h.Resume) })
+		if e.For > 0 {
+			at(e.At+e.For, func() { h.eachFetch(h.Resume) })
+		}
 	case DoGive:
 		at(e.At, func() {
 			for _, b := range r.blocks(e.Blocks) {
