@@ -19,7 +19,7 @@ type FetchConfig struct {
 	Window int
 	// Sized says that the blocks' sizes are known beforehand, as they are from a manifest.
 	Sized bool
-	// Retry is how long after the store refused to write a block it is wanted again. If zero, 100 ms.
+	// Retry is how long after the store refused to write a block it is wanted again; each time twice as long. If zero, 100 ms.
 	Retry time.Duration
 	// GiveUp ends the fetch when a block cannot be written, and begins it again after Retry, which doubles each time.
 	GiveUp bool
@@ -266,6 +266,8 @@ func (f *Fetch) giveUp() {
 	f.h.during(f.cfg.Retry, func() { f.h.Fetch(cfg) })
 }
 
+const longestRetry = 5 * time.Second
+
 // again wants a block that could not be written once more, in a session of its own if the first has ended.
 func (f *Fetch) again(r Ref) {
 	if f.dead {
@@ -288,6 +290,7 @@ func (f *Fetch) again(r Ref) {
 	cfg := f.cfg
 	cfg.Root, cfg.Session.Root, cfg.Session.Walk = nil, cid.Undef, exchange.WalkOptions{}
 	cfg.Blocks = []Ref{r}
+	cfg.Retry = min(2*cfg.Retry, longestRetry)
 	f.h.Fetch(cfg)
 }
 
