@@ -14,9 +14,6 @@ func (e *Engine) Check() error {
 	if err := e.checkPeers(); err != nil {
 		return err
 	}
-	if err := e.checkBounds(); err != nil {
-		return err
-	}
 	return e.checkRoots()
 }
 
@@ -104,6 +101,9 @@ func (e *Engine) checkSessions() error {
 }
 
 func (e *Engine) checkPeers() error {
+	if err := e.checkBounds(); err != nil {
+		return err
+	}
 	var out int64
 	for _, p := range e.upPeers {
 		entries, blocks := 0, 0
