@@ -138,8 +138,15 @@ func (w *World) Connect(a, b *Host) {
 		return
 	}
 	if a.conns[b.id] != nil || b.conns[a.id] != nil {
-		// One side has not noticed yet that the last connection broke.
-		w.After(a.cfg.Delay+b.cfg.Delay, func() { w.Connect(a, b) })
+		// One side has not noticed yet that the last connection broke. It does when it hears of the new one.
+		w.After(a.cfg.Delay+b.cfg.Delay, func() {
+			for _, l := range [2]*half{a.conns[b.id], b.conns[a.id]} {
+				if l != nil && !l.back.open {
+					l.leave()
+				}
+			}
+			w.Connect(a, b)
+		})
 		return
 	}
 	if a.bans(b) || b.bans(a) {
@@ -227,7 +234,7 @@ func (w *World) Cut(a, b *Host) {
 	}
 	w.trace.note("%v cut %s %s\n", w.now, a.name, b.name)
 	l.leave()
-	if l.mute() {
+	if !a.reaches(b) {
 		w.After(deadAfter, l.back.leave)
 		return
 	}
