@@ -154,13 +154,18 @@ func (w *World) heal() {
 			kept = append(kept, pair)
 			continue
 		}
-		w.After(w.between(0, time.Second), func() { w.rejoin(a, b) })
+		if !w.alone {
+			w.After(w.between(0, time.Second), func() { w.rejoin(a, b) })
+		}
 	}
 	w.lost = kept
 }
 
-// rejoin makes a connection, later if it cannot be made now because of an outage.
+// rejoin makes a connection again, later if it cannot be made now because of an outage.
 func (w *World) rejoin(a, b *Host) {
+	if w.alone {
+		return
+	}
 	if a.alive && b.alive && (!a.reaches(b) || a.suspended || b.suspended) {
 		w.lost = append(w.lost, [2]*Host{a, b})
 		return

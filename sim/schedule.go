@@ -19,6 +19,8 @@ type Schedule struct {
 	Turn    time.Duration
 	Codec   bool
 	Virtual bool
+	// Alone leaves it to the engines to make connections again that broke. Otherwise the World does.
+	Alone bool
 	// Limit is when the scenario gives up. If zero, 15 minutes.
 	Limit time.Duration
 	// File holds the sizes of the blocks, and Count more blocks of Size bytes follow.

@@ -32,6 +32,7 @@ func (s *Schedule) fields() []field {
 		{"turn", &s.Turn},
 		{"codec", &s.Codec},
 		{"virtual", &s.Virtual},
+		{"alone", &s.Alone},
 		{"limit", &s.Limit},
 		{"count", &s.Count},
 		{"size", &s.Size},

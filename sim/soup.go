@@ -74,6 +74,7 @@ func (s *Schedule) Run(cfg Config) (Result, error) {
 func (s *Schedule) set(cfg Config) *soup {
 	cfg.Seed, cfg.Virtual, cfg.Codec, cfg.TurnDelay = s.Seed, s.Virtual, s.Codec, s.Turn
 	w := NewWorld(cfg)
+	w.alone = s.Alone
 	r := &soup{w: w, plan: s, hosts: make(map[int]*Host), opened: make(map[int]*Fetch)}
 	for _, size := range s.File {
 		r.file = append(r.file, w.File(1, size)...)

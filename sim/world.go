@@ -48,6 +48,7 @@ type World struct {
 	trace   trace
 	turns   int
 	spare   spare
+	alone   bool       // connections that broke are not made again but by the engines
 	splits  int        // cuts of the network so far
 	lost    [][2]*Host // connections that broke in an outage, to be made again
 	err     error      // the first broken invariant
