@@ -69,6 +69,11 @@ heavy: python
 	@for m in $(filter-out .,$(modules)); do echo "test $$m"; (cd $$m && go test ./...) || exit 1; done
 	DRAY_TEST=long DRAY_PYTHON="$(numpy)" go test -timeout 30m ./...
 
+SEEDS ?= 10000
+.PHONY: nightly
+nightly: ## run SEEDS random worlds of the simulator (10000)
+	go test -timeout 0 -run 'TestSeeds$$' ./sim -seeds $(SEEDS)
+
 FUZZTIME ?= 10s
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME each (10s)

@@ -104,6 +104,9 @@ func (e *Engine) checkSessions() error {
 }
 
 func (e *Engine) checkPeers() error {
+	if err := e.checkBounds(); err != nil {
+		return err
+	}
 	var out int64
 	for _, p := range e.upPeers {
 		entries, blocks := 0, 0

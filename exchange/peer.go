@@ -166,6 +166,26 @@ func (e *Engine) capsChanged(p *peer, before Caps) {
 		}
 		e.roomChanged(p)
 	}
+	if before.Haves && !p.caps.Haves {
+		e.neverAnswers(p)
+	}
+}
+
+// neverAnswers follows that the peer turns out to speak a protocol without HAVE: questions whether it has something stay unanswered,
+// or were not even written, so it is asked for blocks at once.
+func (e *Engine) neverAnswers(p *peer) {
+	for _, l := range []*askList{&p.queue, &p.known} {
+		for a := l.head; a != nil; {
+			next := a.next
+			if a.kind == askHave {
+				e.dropAsk(a, false)
+			}
+			a = next
+		}
+	}
+	for _, sp := range p.sps {
+		e.setUse(sp, useHolder)
+	}
 }
 
 // Restart says that what was announced to a peer was lost, because it does not speak the protocol that was assumed. With

@@ -50,6 +50,9 @@ func (h *Host) load(l exchange.Load) {
 		h.during(h.does(0), func() { h.loaded(l, int64(b.Size()), nil, nil) })
 		return
 	}
+	if h.sabotaged(sabotageStarve) && r == 0 {
+		return
+	}
 	if w.chance(h.cfg.Disk.FailReads) {
 		h.during(h.does(0), func() { h.loaded(l, 0, nil, dray.ErrChanged) })
 		return
@@ -72,10 +75,17 @@ func (h *Host) write(s exchange.Store) {
 	if err := w.content.genuine(s.Block); err != nil {
 		w.fail("%s is asked to write wrong bytes: %w", h.name, err)
 	}
+	if !h.asked.has(r) {
+		w.fail("%s writes %s, which nobody asked for", h.name, w.content.names[r])
+	}
 	if h.cfg.Disk.Stuck {
 		return
 	}
 	h.storing[r] = true
+	if h.sabotaged(sabotageStored) {
+		h.during(0, func() { h.stored(r, s.Block, nil) })
+		return
+	}
 	takes := h.does(int64(s.Block.Size()))
 	block := s.Block
 	if h.cfg.Disk.Full || w.chance(h.cfg.Disk.FailWrites) {
@@ -109,6 +119,8 @@ func (h *Host) losePower(p float64) {
 		if h.w.now-b.at < syncEvery && h.w.chance(p) && h.has.has(b.r) && !h.synced.has(b.r) {
 			h.w.trace.note("%v %s loses %s with the power\n", h.w.now, h.name, h.w.content.names[b.r])
 			h.has.remove(b.r)
+		} else if h.has.has(b.r) {
+			h.synced.add(b.r)
 		}
 	}
 	h.fresh = nil

@@ -26,6 +26,33 @@
 // shared memory: the engine and the links see blocks of any size, at no cost in memory or hashing, and a block is judged by being
 // the very one that its CID was given to. With [Config.Codec] every message is encoded and decoded by package wire on the way.
 //
+// # The invariants
+//
+// DESIGN section 8 numbers them. Whatever runs in a World is held against these; TestSabotage breaks the driver on purpose, once for
+// each, and sees that the check notices.
+//
+//	 1  a block reaches a caller only with the bytes of its CID   Fetch's deliver and Host.write, every block
+//	 2  removed when written, held when synced                   deliver; half.durable, every message; losePower takes what is not synced
+//	 3  nothing is stored that nobody asked for                  Host.write against what was ever wanted, every block
+//	 4  announced wants = the sessions' wants                    Engine.Check, every turn; judge, at rest: what the peer remembers
+//	 5  every waiter gets exactly one answer                     deliver and sessionEnded, every answer
+//	 6  after cancel nothing arrives                             deliver, every answer
+//	 7  a stalled peer or disk delays nobody else                TestStalledPeerDelaysNobody, TestStallsDelayNobodyElse
+//	 8  memory is bounded under hostile peers                    Engine.Check: the bound of each thing that is kept; checkHeld: bytes for
+//	                                                             each peer, every turn
+//	 9  the state lane converges after any number of cuts        judgeLanes, at rest: told against heard, both ways;
+//	                                                             TestStateLaneConverges. The ring of events: package transport
+//	10  a promoted tentative loses nothing                       package transport
+//	11  ledger = bytes on the wire                               judge, at rest, for each connection
+//	12  no admitted want starves                                 watchWants, every five seconds, every want of every getter
+//	13  with one honest holder every want completes              Schedule.Run, and each row of TestFaults
+//	14  no goroutine outlives Close                              packages node and transport; there is none here
+//
+// # Failures
+//
+// A failing seed is played again by go test -v ./sim -seed N, and go test -v ./sim -seed N -shrink prints the shortest Schedule that it
+// finds which fails in the same way. That text can be played with -schedule FILE, and kept in a test.
+//
 // # What it does not do
 //
 // It has no goroutine, real clock, socket or file, so it cannot prove anything about package node's glue; and it models

@@ -19,8 +19,10 @@ type FetchConfig struct {
 	Window int
 	// Sized says that the blocks' sizes are known beforehand, as they are from a manifest.
 	Sized bool
-	// Retry is how long after the store refused to write a block it is wanted again. If zero, 100 ms.
+	// Retry is how long after the store refused to write a block it is wanted again; each time twice as long. If zero, 100 ms.
 	Retry time.Duration
+	// GiveUp ends the fetch when a block cannot be written, and begins it again after Retry, which doubles each time.
+	GiveUp bool
 	// Deadlines gives wants random deadlines and classes.
 	Deadlines bool
 	// Root, if not nil, is what is fetched: the fetch begins with the skeleton, and Blocks, Window and the rest are not used.
@@ -71,7 +73,10 @@ func (h *Host) Fetch(cfg FetchConfig) *Fetch {
 		case cfg.Session.Walk.Bytes == 0:
 			f.cfg.Session.Walk = exchange.WalkOptions{Bytes: 1 << 20, Push: 8 << 20}
 		}
-		h.walks++
+	}
+	h.walked = h.walked || f.cfg.Session.Walk.Bytes > 0
+	for _, r := range f.cfg.Blocks {
+		h.asked.add(r)
 	}
 	f.id = h.e.OpenSession(w.now, f.cfg.Session)
 	h.fetches = append(h.fetches, f)
@@ -141,6 +146,9 @@ func (f *Fetch) Cancel(r Ref) {
 		f.close(r)
 	}
 	f.h.w.trace.note("%v %s cancels %s in session %d\n", f.h.w.now, f.h.name, f.h.w.content.names[r], f.id)
+	if f.h.sabotaged(sabotageCancelled) {
+		return
+	}
 	if f.cfg.Root != nil {
 		f.h.e.Undemand(f.h.w.now, f.id, slices.Index(f.cfg.Root.leaves, r), 1)
 	} else {
@@ -162,7 +170,9 @@ func (f *Fetch) Abandon() {
 		}
 	}
 	f.h.w.trace.note("%v %s cancels session %d\n", f.h.w.now, f.h.name, f.id)
-	f.h.e.CancelSession(f.h.w.now, f.id)
+	if !f.h.sabotaged(sabotageCancelled) {
+		f.h.e.CancelSession(f.h.w.now, f.id)
+	}
 	f.h.kick()
 }
 
@@ -185,7 +195,13 @@ func (h *Host) deliverAll(list []exchange.Deliver) {
 		return
 	}
 	for i := range list {
+		if h.sabotaged(sabotageSilence) && h.w.chance(0.2) {
+			continue
+		}
 		h.deliver(&list[i])
+		if h.sabotaged(sabotageTwice) {
+			h.deliver(&list[i])
+		}
 	}
 	for _, f := range h.fetches {
 		switch {
@@ -220,6 +236,10 @@ func (h *Host) deliver(d *exchange.Deliver) {
 	f.close(r)
 	if d.Err != nil {
 		f.Failed++
+		if f.cfg.GiveUp {
+			f.giveUp()
+			return
+		}
 		f.failed[r] = true
 		h.during(f.cfg.Retry, func() { f.again(r) })
 		return
@@ -234,6 +254,19 @@ func (h *Host) deliver(d *exchange.Deliver) {
 	}
 	f.Delivered++
 }
+
+// giveUp ends the fetch, and begins it again later.
+func (f *Fetch) giveUp() {
+	if f.Failed > 1 {
+		return // it has
+	}
+	f.h.during(0, f.Abandon)
+	cfg := f.cfg
+	cfg.Retry *= 2
+	f.h.during(f.cfg.Retry, func() { f.h.Fetch(cfg) })
+}
+
+const longestRetry = 5 * time.Second
 
 // again wants a block that could not be written once more, in a session of its own if the first has ended.
 func (f *Fetch) again(r Ref) {
@@ -257,6 +290,7 @@ func (f *Fetch) again(r Ref) {
 	cfg := f.cfg
 	cfg.Root, cfg.Session.Root, cfg.Session.Walk = nil, cid.Undef, exchange.WalkOptions{}
 	cfg.Blocks = []Ref{r}
+	cfg.Retry = min(2*cfg.Retry, longestRetry)
 	f.h.Fetch(cfg)
 }
 

@@ -74,7 +74,7 @@ type Host struct {
 	downDebt time.Duration
 
 	walkers map[walkKey]*walker
-	walks   int // fetches of this life that began with a walk: blocks may come before they are wanted
+	walked  bool // a fetch of this life began with a walk: what comes unasked may be kept, though not written
 	disk    diskState
 	has     refs // written blocks
 	synced  refs // of which those that survive a loss of power, as the engine was told
@@ -82,8 +82,10 @@ type Host struct {
 	fetches []*Fetch
 	byID    map[exchange.SessionID]*Fetch
 	wanted  tally // sessions of this life that want a block
+	asked   refs  // blocks that some session of this life wanted at some time, or that are under its root
 	storing map[Ref]bool
 
+	met       map[dray.PeerID]bool      // peers that were connected in this life
 	gave, got map[dray.PeerID]int64     // block bytes on the wire in this life
 	banned    map[dray.PeerID]bool      // peers that the engine dropped in this life
 	must      map[dray.PeerID]SwapFault // peers that it has heard offend, and must have dropped
@@ -147,6 +149,9 @@ func (h *Host) Start() {
 	if cfg.Seed == 0 {
 		cfg.Seed = h.w.rand.Uint64() | 1
 	}
+	if h.sabotaged(sabotageHoard) {
+		cfg.PeerWants = 1 << 20
+	}
 	h.e = exchange.New(cfg)
 	h.alive = true
 	h.life++
@@ -158,9 +163,10 @@ func (h *Host) Start() {
 	h.inTurn, h.turnFunc = false, h.newTurn()
 	h.disk = diskState{}
 	h.fetches, h.byID = nil, make(map[exchange.SessionID]*Fetch)
-	h.walks, h.walkers = 0, make(map[walkKey]*walker)
-	h.wanted, h.storing = tally{}, make(map[Ref]bool)
+	h.walked, h.walkers = false, make(map[walkKey]*walker)
+	h.wanted, h.asked, h.storing = tally{}, refs{}, make(map[Ref]bool)
 	h.gave, h.got = make(map[dray.PeerID]int64), make(map[dray.PeerID]int64)
+	h.met = make(map[dray.PeerID]bool)
 	h.banned = make(map[dray.PeerID]bool)
 	h.must = make(map[dray.PeerID]SwapFault)
 }
@@ -334,6 +340,10 @@ func (h *Host) doReady(r *exchange.Ready) {
 			w.fail("%s: %w", h.name, err)
 			return
 		}
+		if err := h.checkHeld(); err != nil {
+			w.fail("%s: %w", h.name, err)
+			return
+		}
 	}
 	w.trace.ready(w.now, h, r)
 	for _, s := range r.Sends {
@@ -417,9 +427,11 @@ func (h *Host) packet(l *half, m *wire.Message) *packet {
 	if v.Indexes() {
 		copyMessage(p.msg, m)
 		m = p.msg
+		h.sabotagePacket(l, m)
 		if h.faults.Swap == SwapNoCredit {
 			m.Credit = 0
 		}
+		l.durable(m)
 		// What a fault makes up is numbered too.
 		if l.seq++; l.seq > 1 && h.faults.Swap == SwapSkips && h.w.chance(0.1) {
 			l.seq++
@@ -450,6 +462,7 @@ func (h *Host) packet(l *half, m *wire.Message) *packet {
 	if v.Haves() {
 		p.msg.Presences = append(p.msg.Presences, m.Presences...)
 	}
+	h.sabotagePacket(l, p.msg)
 	return p
 }
 
@@ -470,6 +483,10 @@ func (h *Host) sendBlock(b exchange.BlockSend) {
 	l := h.conns[b.Peer]
 	if l == nil || !l.open {
 		return // the engine was told that the peer is gone; the bytes are the driver's again
+	}
+	if h.sabotaged(sabotageLedger) && h.w.chance(0.2) {
+		h.sabotageSend(b)
+		return
 	}
 	r := h.w.content.ref(b.CID)
 	block := h.w.content.blocks[r]
@@ -566,6 +583,7 @@ func (h *Host) receive(l *half, p *packet) {
 	} else {
 		l.announced(m)
 	}
+	l.back.follow(p.msg)
 	h.total.BlockDown += p.carried
 	if h.faultsOnMessage(l, m) {
 		return
@@ -621,10 +639,19 @@ func (h *Host) receiveBlock(l *half, b dray.Block) {
 	if !h.bans(l.from) {
 		h.got[l.from.id] += size
 	}
-	wanted := h.wanted.of(r) > 0 || h.walks > 0
+	wanted := h.asked.has(r)
+	if wanted && h.sabotaged(sabotageBytes) {
+		b = h.sabotageBlock(b)
+	}
+	if h.sabotaged(sabotageBan) && w.chance(0.1) {
+		h.e.Offend(w.now, l.from.id, &exchange.Violation{What: "nothing"})
+	}
 	refused := h.e.Receive(w.now, l.from.id, nil, []dray.Block{b})
-	if len(refused) == 0 && !wanted {
+	switch {
+	case len(refused) == 0 && !wanted && !h.walked:
 		w.fail("%s keeps %s, which nobody asked for", h.name, w.content.name(b.CID()))
+	case len(refused) > 0 && h.sabotaged(sabotageUninvited):
+		h.write(exchange.Store{Peer: l.from.id, Block: b})
 	}
 	h.kick()
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"dray/wire"
 )
 
@@ -85,9 +87,14 @@ func (h *Host) judge() error {
 			return fmt.Errorf("%s misused the protocol (%d) and was not dropped", o.name, fault)
 		}
 	}
+	held := h.e.Held()
+	kept := held.Early
 	for _, l := range h.halves {
 		if l.to.faults.Frozen || l.to.suspended {
 			continue // it has not read what we said
+		}
+		if err := h.judgeLanes(l); err != nil {
+			return err
 		}
 		for r := range refsOf(l.shadow, len(w.content.blocks)) {
 			if h.wanted.of(r) == 0 {
@@ -98,12 +105,12 @@ func (h *Host) judge() error {
 		if a.Sent != h.gave[l.to.id] {
 			return fmt.Errorf("the ledger says %d bytes to %s; the wire carried %d", a.Sent, l.to.name, h.gave[l.to.id])
 		}
-		if a.Received+a.Duplicate != h.got[l.to.id] {
+		early := h.got[l.to.id] - a.Received - a.Duplicate // kept for a session that may want it yet
+		if kept -= early; early < 0 || kept < 0 {
 			return fmt.Errorf("the ledger says %d + %d bytes from %s; the wire carried %d",
 				a.Received, a.Duplicate, l.to.name, h.got[l.to.id])
 		}
 	}
-	held := h.e.Held()
 	if h.wanted.some != held.Wants {
 		return fmt.Errorf("the engine holds %d wants; the application has %d", held.Wants, h.wanted.some)
 	}
@@ -133,6 +140,91 @@ func (h *Host) judge() error {
 		return fmt.Errorf("%d bytes are being served; %d wait for peers that do not read", held.Serving, stuck)
 	case held.PeerWants > theirs:
 		return fmt.Errorf("%d wants of peers are left, of %d announced", held.PeerWants, theirs)
+	}
+	return nil
+}
+
+// judgeLanes compares what one side of a connection believes to have told the other with what the other has heard: after any number
+// of cuts they are the same.
+func (h *Host) judgeLanes(l *half) error {
+	w := h.w
+	if l.listed[0] || !l.back.open || l.guessing {
+		return nil // something is still to be said
+	}
+	var lost error
+	h.e.Told(l.to.id, func(c cid.Cid, block bool) {
+		if asked, heard := l.shadow[w.content.ref(c)]; (!heard || block && !asked) && lost == nil {
+			lost = fmt.Errorf("%s was asked for %s, and has never heard it", l.to.name, w.content.name(c))
+		}
+	})
+	if lost != nil || !l.to.honest() || l.back.listed[0] {
+		return lost
+	}
+	for _, c := range w.all() {
+		root := w.roots[w.Block(c).CID()]
+		if root == nil {
+			continue
+		}
+		theirs, durable := h.e.Theirs(l.to.id, root.man.Root())
+		if theirs == nil {
+			continue
+		}
+		has := &l.to.has
+		if durable {
+			has = &l.to.synced
+		}
+		for i, leaf := range root.leaves {
+			told := theirs[i>>6]&(1<<(i&63)) != 0
+			if told != has.has(leaf) && (durable || !h.has.has(leaf)) {
+				return fmt.Errorf("%s believes that %s has leaf %d: %v; it has it: %v", h.name, l.to.name, i, told, !told)
+			}
+		}
+	}
+	return nil
+}
+
+// follow notes which roots the peer at the other end follows, and how.
+func (l *half) follow(m *wire.Message) {
+	for _, f := range m.Follows {
+		switch {
+		case f.Stop:
+			delete(l.feeds, f.Feed)
+		case l.feeds == nil:
+			l.feeds = map[uint32]wire.Follow{f.Feed: f}
+		default:
+			l.feeds[f.Feed] = f
+		}
+	}
+}
+
+// durable fails the World if the message says of a leaf that it would survive a loss of power, and it is not synced.
+func (l *half) durable(m *wire.Message) {
+	h := l.from
+	for _, have := range m.Haves {
+		f := l.feeds[have.Feed]
+		root := h.w.roots[f.Root]
+		if !f.Durable || root == nil || have.Lost || !h.honest() {
+			continue
+		}
+		for first, n := range have.Bits.Ones() {
+			for i := first; i < first+n && int(i) < len(root.leaves); i++ {
+				if r := root.leaves[i]; !h.synced.has(r) {
+					h.w.fail("%s says that %s is durable, which is not synced", h.name, h.w.content.names[r])
+				}
+			}
+		}
+	}
+}
+
+// peerBytes is about what an engine may keep because of one peer at most, whatever it does.
+const peerBytes = 2 << 20
+
+// checkHeld verifies that what peers make an engine keep is bounded.
+func (h *Host) checkHeld() error {
+	for _, l := range h.halves {
+		if n := h.e.HeldFor(l.to.id).Bytes(); n > peerBytes {
+			return fmt.Errorf("%d bytes are kept for %s, at most %d may be", n, l.to.name, peerBytes)
+		}
 	}
 	return nil
 }

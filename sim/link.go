@@ -43,13 +43,16 @@ type half struct {
 	passing  int      // control messages between the two lines: nothing slips past them
 	waking   bool     // an event is planned for the first ack
 	frozen   []*packet
-	held     []heldStep   // packets that wait for the network to heal
-	silent   bool         // to cannot be heard
-	changes  int          // of silent
-	shadow   map[Ref]bool // what from has announced to want, as to sees it; true for the block itself
-	foreign  int          // announced CIDs that the World does not know
-	guessing bool         // what is said is in a protocol that the peer does not speak, and lost
-	seq      uint64       // of the last message of the state lane
+	held     []heldStep // packets that wait for the network to heal
+	flushing bool
+	silent   bool                   // to cannot be heard
+	again    bool                   // they were connected before, in this life of from's
+	changes  int                    // of silent
+	shadow   map[Ref]bool           // what from has announced to want, as to sees it; true for the block itself
+	feeds    map[uint32]wire.Follow // roots that to follows, by its numbers
+	foreign  int                    // announced CIDs that the World does not know
+	guessing bool                   // what is said is in a protocol that the peer does not speak, and lost
+	seq      uint64                 // of the last message of the state lane
 }
 
 // stream is an ordered, reliable sequence of messages. The first of each half is for control.
@@ -135,8 +138,15 @@ func (w *World) Connect(a, b *Host) {
 		return
 	}
 	if a.conns[b.id] != nil || b.conns[a.id] != nil {
-		// One side has not noticed yet that the last connection broke.
-		w.After(a.cfg.Delay+b.cfg.Delay, func() { w.Connect(a, b) })
+		// One side has not noticed yet that the last connection broke. It does when it hears of the new one.
+		w.After(a.cfg.Delay+b.cfg.Delay, func() {
+			for _, l := range [2]*half{a.conns[b.id], b.conns[a.id]} {
+				if l != nil && !l.back.open {
+					l.leave()
+				}
+			}
+			w.Connect(a, b)
+		})
 		return
 	}
 	if a.bans(b) || b.bans(a) {
@@ -174,6 +184,7 @@ func (l *half) come() {
 	h := l.from
 	l.open = true
 	h.halves = append(h.halves, l)
+	l.again, h.met[l.to.id] = h.met[l.to.id], true
 	caps := exchange.Caps{Protocol: wire.V120.Protocol(), Haves: true}
 	if v := l.c.version; v.Indexes() || h.guesses() {
 		v = wire.Swap1
@@ -223,7 +234,7 @@ func (w *World) Cut(a, b *Host) {
 	}
 	w.trace.note("%v cut %s %s\n", w.now, a.name, b.name)
 	l.leave()
-	if l.mute() {
+	if !a.reaches(b) {
 		w.After(deadAfter, l.back.leave)
 		return
 	}
@@ -340,6 +351,9 @@ func (h *Host) pump() {
 				h.transmit(l, s.take())
 				return
 			}
+		}
+		if h.sabotaged(sabotageOneLine) {
+			return
 		}
 	}
 }

@@ -142,16 +142,9 @@ func (w *World) giveUp(l *half, n int) {
 func (w *World) heal() {
 	for _, h := range w.hosts {
 		for _, l := range h.halves {
-			if !l.from.reaches(l.to) || len(l.held) == 0 {
-				continue
+			if len(l.held) > 0 && l.from.reaches(l.to) {
+				w.After(reconnect, l.flush)
 			}
-			list := l.held
-			l.held = nil
-			w.After(reconnect, func() {
-				for _, x := range list {
-					x.p.goOn(x.step)
-				}
-			})
 		}
 	}
 	kept := w.lost[:0]
@@ -161,13 +154,18 @@ func (w *World) heal() {
 			kept = append(kept, pair)
 			continue
 		}
-		w.After(w.between(0, time.Second), func() { w.rejoin(a, b) })
+		if !w.alone {
+			w.After(w.between(0, time.Second), func() { w.rejoin(a, b) })
+		}
 	}
 	w.lost = kept
 }
 
-// rejoin makes a connection, later if it cannot be made now because of an outage.
+// rejoin makes a connection again, later if it cannot be made now because of an outage.
 func (w *World) rejoin(a, b *Host) {
+	if w.alone {
+		return
+	}
 	if a.alive && b.alive && (!a.reaches(b) || a.suspended || b.suspended) {
 		w.lost = append(w.lost, [2]*Host{a, b})
 		return
@@ -184,19 +182,28 @@ type heldStep struct {
 // holds keeps a packet whose path is cut, and reports whether it did.
 func (p *packet) holds(s step) bool {
 	l := p.l
-	if l.from.reaches(l.to) {
+	if l.from.reaches(l.to) && (len(l.held) == 0 || l.flushing) {
 		return false
 	}
 	l.held = append(l.held, heldStep{p, s})
 	return true
 }
 
-func (p *packet) goOn(s step) {
-	if s == enters {
-		p.enter()
-	} else {
-		p.arrive()
+// flush lets the packets that were held go on in their order; what comes meanwhile was held behind them.
+func (l *half) flush() {
+	if !l.from.reaches(l.to) {
+		return
 	}
+	list := l.held
+	l.held, l.flushing = nil, true
+	for _, x := range list {
+		if x.step == enters {
+			x.p.enter()
+		} else {
+			x.p.arrive()
+		}
+	}
+	l.flushing = false
 }
 
 // Suspend stops a host as SIGSTOP does: it reads nothing, takes no turns, and whatever was due meanwhile is late.

@@ -35,7 +35,7 @@ func Plan(seed uint64) *Schedule {
 		s.Leaves = slices.Insert(s.Leaves, p.r.IntN(len(s.Leaves)), p.r.IntN(n))
 	}
 	s.Bones = 1 + p.r.IntN(1+p.r.IntN(40))
-	s.Hosts = append(s.Hosts, HostPlan{Role: Anchor, Config: p.line(false), All: true, Knows: s.Bones})
+	s.Hosts = append(s.Hosts, HostPlan{Role: Anchor, Config: p.line(false)})
 	for range p.r.IntN(3) {
 		h := HostPlan{ID: len(s.Hosts), Config: p.line(false)}
 		p.teach(&h)

@@ -162,7 +162,7 @@ func (h *Host) sync() {
 	h.fresh = nil
 	h.during(syncTime, func() {
 		for _, b := range list {
-			if h.has.has(b.r) {
+			if h.has.has(b.r) && !h.sabotaged(sabotageSynced) {
 				h.synced.add(b.r)
 			}
 		}

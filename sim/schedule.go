@@ -19,6 +19,8 @@ type Schedule struct {
 	Turn    time.Duration
 	Codec   bool
 	Virtual bool
+	// Alone leaves it to the engines to make connections again that broke. Otherwise the World does.
+	Alone bool
 	// Limit is when the scenario gives up. If zero, 15 minutes.
 	Limit time.Duration
 	// File holds the sizes of the blocks, and Count more blocks of Size bytes follow.
@@ -75,6 +77,7 @@ type FetchPlan struct {
 	Sized          bool
 	Deadlines      bool
 	Every          bool
+	GiveUp         bool
 	Blocks         []int
 }
 
@@ -115,7 +118,7 @@ const (
 	DoFetch   Verb = "fetch"
 	DoAbandon Verb = "abandon"
 	DoCancel  Verb = "cancel"
-	// DoPause pauses all sessions of Host.
+	// DoPause pauses all sessions of Host, for ever if For is zero.
 	DoPause Verb = "pause"
 	// DoGive puts Blocks into Host's store, DoLearn the skeleton, and DoLose takes Blocks out.
 	DoGive  Verb = "give"
@@ -182,7 +185,7 @@ func (s *Schedule) clone() *Schedule {
 
 // config makes what a host fetches of its plan.
 func (s *soup) config(p FetchPlan) FetchConfig {
-	c := FetchConfig{NoWalk: p.NoWalk, Window: p.Window, Sized: p.Sized, Deadlines: p.Deadlines}
+	c := FetchConfig{NoWalk: p.NoWalk, Window: p.Window, Sized: p.Sized, Deadlines: p.Deadlines, GiveUp: p.GiveUp}
 	c.Session = exchange.SessionConfig{
 		Only: p.Only, MaxWaiting: p.Waiting, Walk: exchange.WalkOptions{Bytes: p.Walk, Push: p.Push},
 	}

@@ -13,7 +13,7 @@ import (
 // A Schedule's text has a line for each thing in it, words separated by spaces, and # before what is only to be read:
 //
 //	world seed=7 turn=1ms file=700,812 leaves=0-1,0 bones=2
-//	host 0 anchor version=swap all knows=2
+//	host 0 anchor version=swap
 //	host 1 getter start=120ms root peers=0
 //	link 0 1
 //	at 300ms freeze 0 for=10s
@@ -32,6 +32,7 @@ func (s *Schedule) fields() []field {
 		{"turn", &s.Turn},
 		{"codec", &s.Codec},
 		{"virtual", &s.Virtual},
+		{"alone", &s.Alone},
 		{"limit", &s.Limit},
 		{"count", &s.Count},
 		{"size", &s.Size},
@@ -99,6 +100,7 @@ func (p *FetchPlan) fields() []field {
 		{"deadlines", &p.Deadlines},
 		{"peers", &p.Peers},
 		{"whole", &p.Every},
+		{"give-up", &p.GiveUp},
 		{"want", &p.Blocks},
 	}
 }

@@ -24,6 +24,7 @@ type getter struct {
 	cfg   FetchConfig
 	need  refs // blocks that it must have in the end
 	until time.Duration
+	calm  time.Duration // since when nothing disturbs it
 }
 
 // Soup runs the random scenario of a seed: invariant 13 says that it ends well. Config's Seed is replaced; TurnDelay, Codec
@@ -73,6 +74,7 @@ func (s *Schedule) Run(cfg Config) (Result, error) {
 func (s *Schedule) set(cfg Config) *soup {
 	cfg.Seed, cfg.Virtual, cfg.Codec, cfg.TurnDelay = s.Seed, s.Virtual, s.Codec, s.Turn
 	w := NewWorld(cfg)
+	w.alone = s.Alone
 	r := &soup{w: w, plan: s, hosts: make(map[int]*Host), opened: make(map[int]*Fetch)}
 	for _, size := range s.File {
 		r.file = append(r.file, w.File(1, size)...)
@@ -100,6 +102,9 @@ func (s *Schedule) set(cfg Config) *soup {
 	for i := range s.Events {
 		r.planEvent(&s.Events[i])
 	}
+	if r.anchor != nil {
+		r.watchWants()
+	}
 	return r
 }
 
@@ -116,14 +121,15 @@ func (r *soup) add(p *HostPlan) {
 	c.Number, c.Numbered = p.ID, true
 	h := r.w.Add(c)
 	r.hosts[p.ID] = h
-	if p.All {
+	knows := p.Knows
+	if p.Role == Anchor {
+		r.anchor, knows = h, len(r.root.bones)
+	}
+	if p.All || p.Role == Anchor {
 		h.Give(r.file...)
 	}
 	h.Give(r.blocks(p.Has)...)
-	h.Give(r.root.bones[:p.Knows]...)
-	if p.Role == Anchor {
-		r.anchor = h
-	}
+	h.Give(r.root.bones[:knows]...)
 }
 
 func (r *soup) getter(p *HostPlan) *getter {
@@ -212,7 +218,9 @@ func (r *soup) planEvent(e *Event) {
 		})
 	case DoPause:
 		at(e.At, func() { h.eachFetch(h.Pause) })
-		at(e.At+e.For, func() { h.eachFetch(h.Resume) })
+		if e.For > 0 {
+			at(e.At+e.For, func() { h.eachFetch(h.Resume) })
+		}
 	case DoGive:
 		at(e.At, func() {
 			for _, b := range r.blocks(e.Blocks) {
@@ -275,7 +283,7 @@ func (r *soup) planCrash(e *Event, h *Host) {
 				w.rejoin(h, o)
 			}
 		}
-		if mine != nil {
+		if mine != nil && !h.sabotaged(sabotageForgotten) {
 			h.Fetch(mine.cfg)
 		}
 	})

@@ -30,6 +30,8 @@ type Config struct {
 	Thin bool
 	// Text receives the trace as text. If nil, only its hash is kept.
 	Text io.Writer
+
+	sabotage sabotage // by tests
 }
 
 // World is a set of hosts in virtual time. It is not safe for concurrent use.
@@ -46,6 +48,7 @@ type World struct {
 	trace   trace
 	turns   int
 	spare   spare
+	alone   bool       // connections that broke are not made again but by the engines
 	splits  int        // cuts of the network so far
 	lost    [][2]*Host // connections that broke in an outage, to be made again
 	err     error      // the first broken invariant
