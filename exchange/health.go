@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"dray"
@@ -64,6 +65,25 @@ func (e *Engine) Health(id dray.PeerID) PeerHealth {
 		h.RTT = p.ping
 	}
 	return h
+}
+
+// Absent returns the peers that are not connected and are being dialled, backed off or banned, in order of first appearance.
+// It is not for hot paths.
+func (e *Engine) Absent() []dray.PeerID {
+	var list []*peer
+	for _, p := range e.peers {
+		switch s := p.health.State(); {
+		case p.up:
+		case s == HealthDialling, s == HealthBackedOff, s == HealthBanned:
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b *peer) int { return a.slot - b.slot })
+	ids := make([]dray.PeerID, len(list))
+	for i, p := range list {
+		ids[i] = p.id
+	}
+	return ids
 }
 
 // Mode returns which wants come first, now that useful peers were lost, if they were.

@@ -24,6 +24,7 @@ type house struct {
 	store *disk.Store
 	net   *p2p.Host // nil when offline
 	node  *node.Node
+	bans  banList
 }
 
 // access says what a command needs of a home.
@@ -112,8 +113,10 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 		}
 		cfg.Network = h.net
 	}
-	h.node, err = node.New(cfg)
-	return h, err
+	if h.node, err = node.New(cfg); err != nil {
+		return h, err
+	}
+	return h, h.enforceBans()
 }
 
 func makeHome(home string) error {

@@ -107,7 +107,7 @@ func encode(v any) json.RawMessage {
 // tasks lists what the control socket offers.
 func tasks() []served {
 	return []served{
-		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskStatus,
+		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskBan, taskUnban, taskStatus,
 		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport,
 	}
 }
