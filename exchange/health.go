@@ -41,6 +41,7 @@ const (
 	dragLook      = 32               // others looked at
 	usefulEvery   = time.Second      // how often the view hears that a peer is useful
 	probePatience = 3 * time.Second  // with a probe
+	hangupAfter   = 10 * time.Second // without an answer to probes
 	shedFor       = 10 * time.Second // how long a mode may hold wants back
 )
 
@@ -154,9 +155,9 @@ func (e *Engine) Probed(now time.Duration, id dray.PeerID, rtt time.Duration, er
 	case !p.up:
 		return
 	case err != nil:
-		p.silent = true
+		e.unanswered(p)
 	default:
-		p.silent = false
+		p.silent, p.mute = false, 0
 		if p.ping = rtt; rtt < health.NearRTT {
 			p.health.Near()
 		}
@@ -280,7 +281,7 @@ func (e *Engine) delivered(p *peer) {
 	if p.flow.rtt > 0 && p.flow.rtt < health.NearRTT {
 		p.health.Near()
 	}
-	p.silent = false
+	p.silent, p.mute = false, 0
 	if p.failing || p.useful == 0 || e.now-p.useful >= usefulEvery {
 		p.useful = e.now
 		p.failing = false
@@ -358,7 +359,30 @@ func (e *Engine) probe(p *peer) {
 		p.probing, p.probed = true, e.now
 		e.ready.Probes = append(e.ready.Probes, p.id)
 	case e.now-p.probed >= probePatience:
-		p.silent = true
+		e.unanswered(p)
+	}
+}
+
+// unanswered notes that a probe had no answer in time. A connection without any sign of life for long is given up while
+// the network is thought to be cut: once that is over, a new one works at once, and an old one only when its end thinks that
+// it is time to send again.
+func (e *Engine) unanswered(p *peer) {
+	p.silent = true
+	switch {
+	case p.mute == 0:
+		p.mute = e.now
+	case e.view.State() == health.Partitioned && e.now-p.mute >= hangupAfter:
+		e.ready.Hangups = append(e.ready.Hangups, p.id)
+		e.PeerDown(e.now, p.id)
+		return
+	}
+	e.look(p)
+}
+
+// alive notes a sign of life.
+func (e *Engine) alive(p *peer) {
+	if p.mute = 0; p.silent {
+		p.silent = false
 		e.look(p)
 	}
 }
