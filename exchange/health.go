@@ -230,6 +230,7 @@ func (e *Engine) healthChanged(p *peer) {
 	if s := p.health.Status(); s.State == HealthBanned && p.up {
 		e.stats.Banned++
 		e.ready.Drops = append(e.ready.Drops, Drop{Peer: p.id, Violation: &Violation{What: s.Detail}})
+		e.view.Forget(e.now, p.id)
 		e.PeerDown(e.now, p.id)
 	}
 	e.timeHealth(p)
@@ -266,9 +267,12 @@ func (e *Engine) working(p *peer) bool { return p.up && !p.silent && p.health.Us
 func (e *Engine) look(p *peer) {
 	if works := e.working(p); works == p.failing {
 		p.failing = !works
-		if works {
+		switch {
+		case works:
 			e.view.Works(e.now, p.id)
-		} else {
+		case len(e.sessionList) == 0:
+			e.view.Forget(e.now, p.id) // nothing is wanted of it: it may leave
+		default:
 			e.view.Fails(e.now, p.id)
 		}
 		e.viewed()
