@@ -39,7 +39,7 @@ type Peer struct {
 	state   State
 	up      bool // connected
 	near    bool
-	held    bool          // the network is thought to be cut, since heldAt
+	held    bool // the network is thought to be cut, since heldAt
 	heldAt  time.Duration
 	doubt   bool          // it failed while connected: the next connection begins half open
 	early   bool          // it is half open before its back-off was over: what comes of it does not count double
