@@ -33,7 +33,10 @@
 //     The bytes belong to the driver again after that.
 //  7. Delivers: each answers one session's want, after the block was written; never twice, and never after a cancel.
 //  8. Finds, Dials, Drops: the driver looks for peers, dials, disconnects, and reports with [Engine.Found],
-//     [Engine.DialFailed], [Engine.PeerUp] and [Engine.PeerDown]. It may fail to do any of them.
+//     [Engine.DialFailed], [Engine.PeerUp] and [Engine.PeerDown]. It may fail to do any of them. Whom a live session names is
+//     dialled by the engine's own schedule: the driver repeats nothing by itself. Probes: it asks a connected peer's network
+//     for a sign of life and answers with [Engine.Probed]. Hangups: it closes the connection, of which the engine knows nothing
+//     any more.
 //  9. Sessions: terminal events, each exactly once and after the session's last Deliver.
 //  10. Wake: the driver calls [Engine.Advance] at that time at the latest.
 //  11. Manifests: the driver derives the root's manifest from what the store holds, indexes it ([dray.Manifest.Index] takes

@@ -198,6 +198,9 @@ type Ready struct {
 	Drops []Drop
 	// Probes are connected peers to be asked for a sign of life; each is answered with one [Engine.Probed].
 	Probes []dray.PeerID
+	// Hangups are peers whose connection has been dead for a while: the driver closes it, before it looks at Dials. To the
+	// engine they are gone already, as after [Engine.PeerDown].
+	Hangups []dray.PeerID
 	// Sessions have ended.
 	Sessions []SessionEvent
 	// Manifests are roots whose leaves a peer wants to talk about, Walks parts of graphs that a peer asked for.
@@ -271,7 +274,7 @@ type Drop struct {
 // Empty reports whether there is nothing to do but wait.
 func (r *Ready) Empty() bool {
 	return len(r.Sends)+len(r.Blocks)+len(r.Loads)+len(r.Stores)+len(r.Delivers)+len(r.Finds)+len(r.Dials)+
-		len(r.Drops)+len(r.Probes)+len(r.Sessions)+len(r.Manifests)+len(r.Walks)+len(r.WalksEnded)+len(r.Discards) == 0 && !r.Sync
+		len(r.Drops)+len(r.Probes)+len(r.Hangups)+len(r.Sessions)+len(r.Manifests)+len(r.Walks)+len(r.WalksEnded)+len(r.Discards) == 0 && !r.Sync
 }
 
 func (r *Ready) reset() {
@@ -280,7 +283,7 @@ func (r *Ready) reset() {
 	clear(r.Delivers)
 	r.Sends, r.Blocks, r.Loads, r.Stores = r.Sends[:0], r.Blocks[:0], r.Loads[:0], r.Stores[:0]
 	r.Delivers, r.Finds, r.Dials, r.Drops = r.Delivers[:0], r.Finds[:0], r.Dials[:0], r.Drops[:0]
-	r.Sessions, r.Probes, r.Wake = r.Sessions[:0], r.Probes[:0], 0
+	r.Sessions, r.Probes, r.Hangups, r.Wake = r.Sessions[:0], r.Probes[:0], r.Hangups[:0], 0
 	clear(r.Discards)
 	clear(r.Sessions)
 	r.WalksEnded = r.WalksEnded[:0]
@@ -339,6 +342,7 @@ func (e *Engine) Receive(now time.Duration, from dray.PeerID, m *wire.Message, b
 		e.refused = append(e.refused, blocks...)
 		return e.refused
 	}
+	e.alive(p)
 	walked := m != nil && m.Seq != 0 // only answers to walks travel in the state lane
 	for _, b := range blocks {
 		if !p.up || !e.receiveBlock(p, b, walked) {
@@ -425,10 +429,7 @@ func (e *Engine) Heard(now time.Duration, from dray.PeerID, bytes int64) {
 	if p := e.peers[from]; p != nil && p.up {
 		p.flow.heard = now
 		p.flow.bytes += bytes
-		if p.silent {
-			p.silent = false
-			e.look(p)
-		}
+		e.alive(p)
 	}
 }
 

@@ -167,7 +167,7 @@ func (f *fuzzed) step() {
 	case 15:
 		e.Seal(f.now, id)
 	case 16:
-		f.answer()
+		f.network(peer)
 	case 24:
 		e.SetLimits(f.now, Limits{
 			Up: 500 * int64(f.byte()%8), Down: 500 * int64(f.byte()%8), PeerUp: 500 * int64(f.byte()%4), PeerDown: 500 * int64(f.byte()%4),
@@ -181,6 +181,29 @@ func (f *fuzzed) step() {
 		f.answer()
 	}
 	f.turn()
+}
+
+// network is what the driver tells of a peer's reachability.
+func (f *fuzzed) network(peer dray.PeerID) {
+	e := f.e
+	switch f.byte() % 8 {
+	case 0:
+		e.Probed(f.now, peer, time.Duration(f.byte())*time.Millisecond, nil)
+	case 1:
+		e.Probed(f.now, peer, 0, dray.ErrTimeout)
+	case 2:
+		e.DialFailed(f.now, peer)
+	case 3:
+		e.Near(f.now, peer)
+	case 4:
+		e.Addressed(f.now, peer)
+	case 5:
+		e.Ban(f.now, peer, f.now+time.Duration(f.byte())*time.Millisecond, "because")
+	case 6:
+		e.Unban(f.now, peer)
+	case 7:
+		e.Heard(f.now, peer, 1)
+	}
 }
 
 func (f *fuzzed) openSession() {

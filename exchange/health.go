@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"dray"
@@ -40,6 +41,7 @@ const (
 	dragLook      = 32               // others looked at
 	usefulEvery   = time.Second      // how often the view hears that a peer is useful
 	probePatience = 3 * time.Second  // with a probe
+	hangupAfter   = 10 * time.Second // without an answer to probes
 	shedFor       = 10 * time.Second // how long a mode may hold wants back
 )
 
@@ -64,6 +66,25 @@ func (e *Engine) Health(id dray.PeerID) PeerHealth {
 		h.RTT = p.ping
 	}
 	return h
+}
+
+// Absent returns the peers that are not connected and are being dialled, backed off or banned, in order of first appearance.
+// It is not for hot paths.
+func (e *Engine) Absent() []dray.PeerID {
+	var list []*peer
+	for _, p := range e.peers {
+		switch s := p.health.State(); {
+		case p.up:
+		case s == HealthDialling, s == HealthBackedOff, s == HealthBanned:
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b *peer) int { return a.slot - b.slot })
+	ids := make([]dray.PeerID, len(list))
+	for i, p := range list {
+		ids[i] = p.id
+	}
+	return ids
 }
 
 // Mode returns which wants come first, now that useful peers were lost, if they were.
@@ -134,9 +155,9 @@ func (e *Engine) Probed(now time.Duration, id dray.PeerID, rtt time.Duration, er
 	case !p.up:
 		return
 	case err != nil:
-		p.silent = true
+		e.unanswered(p)
 	default:
-		p.silent = false
+		p.silent, p.mute = false, 0
 		if p.ping = rtt; rtt < health.NearRTT {
 			p.health.Near()
 		}
@@ -209,6 +230,7 @@ func (e *Engine) healthChanged(p *peer) {
 	if s := p.health.Status(); s.State == HealthBanned && p.up {
 		e.stats.Banned++
 		e.ready.Drops = append(e.ready.Drops, Drop{Peer: p.id, Violation: &Violation{What: s.Detail}})
+		e.view.Forget(e.now, p.id)
 		e.PeerDown(e.now, p.id)
 	}
 	e.timeHealth(p)
@@ -245,9 +267,12 @@ func (e *Engine) working(p *peer) bool { return p.up && !p.silent && p.health.Us
 func (e *Engine) look(p *peer) {
 	if works := e.working(p); works == p.failing {
 		p.failing = !works
-		if works {
+		switch {
+		case works:
 			e.view.Works(e.now, p.id)
-		} else {
+		case len(e.sessionList) == 0:
+			e.view.Forget(e.now, p.id) // nothing is wanted of it: it may leave
+		default:
 			e.view.Fails(e.now, p.id)
 		}
 		e.viewed()
@@ -260,7 +285,7 @@ func (e *Engine) delivered(p *peer) {
 	if p.flow.rtt > 0 && p.flow.rtt < health.NearRTT {
 		p.health.Near()
 	}
-	p.silent = false
+	p.silent, p.mute = false, 0
 	if p.failing || p.useful == 0 || e.now-p.useful >= usefulEvery {
 		p.useful = e.now
 		p.failing = false
@@ -338,7 +363,30 @@ func (e *Engine) probe(p *peer) {
 		p.probing, p.probed = true, e.now
 		e.ready.Probes = append(e.ready.Probes, p.id)
 	case e.now-p.probed >= probePatience:
-		p.silent = true
+		e.unanswered(p)
+	}
+}
+
+// unanswered notes that a probe had no answer in time. A connection without any sign of life for long is given up while
+// the network is thought to be cut: once that is over, a new one works at once, and an old one only when its end thinks that
+// it is time to send again.
+func (e *Engine) unanswered(p *peer) {
+	p.silent = true
+	switch {
+	case p.mute == 0:
+		p.mute = e.now
+	case e.view.State() == health.Partitioned && e.now-p.mute >= hangupAfter:
+		e.ready.Hangups = append(e.ready.Hangups, p.id)
+		e.PeerDown(e.now, p.id)
+		return
+	}
+	e.look(p)
+}
+
+// alive notes a sign of life.
+func (e *Engine) alive(p *peer) {
+	if p.mute = 0; p.silent {
+		p.silent = false
 		e.look(p)
 	}
 }

@@ -240,7 +240,7 @@ func (e *Engine) overdue(p *peer) {
 				e.healthChanged(p)
 				return
 			}
-		case a.overtaken() || a.starved() && e.now-a.at > 2*limit:
+		case a.overtaken() || p.flow.heard > a.at && a.starved() && e.now-a.at > 2*limit: // else its patience counts
 			p.merit.failed()
 			e.sayAgain(a)
 		default:
@@ -324,7 +324,7 @@ func (e *Engine) forgive(s *session) {
 	})
 	if found {
 		for _, sp := range s.peers {
-			if sp.use == usePart {
+			if sp.use == usePart || sp.use == useUnknown { // the ask may have been another session's
 				sp.cursor = 0
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -100,6 +101,11 @@ func (m *model) ready() {
 	if err := m.e.Check(); err != nil {
 		m.fatalf("%v", err)
 	}
+	for _, id := range r.Hangups {
+		m.did("hang up on %v", id)
+		p := m.peer(id)
+		p.up, p.writing, p.list = false, false, nil
+	}
 	for _, sd := range r.Sends {
 		p := m.peer(sd.Peer)
 		if !p.up || p.writing {
@@ -130,7 +136,57 @@ func (m *model) ready() {
 	for _, d := range r.Drops {
 		m.fatalf("%v is dropped: %v", d.Peer, d.Violation)
 	}
+	for _, id := range r.Dials {
+		if p := m.peer(id); p.up {
+			m.fatalf("%v is dialled, who is here", id)
+		}
+	}
+	probes, dials := slices.Clone(r.Probes), slices.Clone(r.Dials)
 	m.compare()
+	m.passedOver()
+	m.network(probes, dials)
+}
+
+// passedOver sees that no peer who is asked about wants one by one has been moved past one that nobody asks it about.
+func (m *model) passedOver() {
+	for _, s := range m.e.sessionList {
+		for _, sp := range s.peers {
+			if !s.active() || sp.use != useUnknown && sp.use != usePart || !sp.p.usable() {
+				continue
+			}
+			s.log.each(func(w *want) {
+				if pos := w.asker(s).pos; w.home == s && w.state == Pending && w.asks.of(sp.p) == nil && pos < sp.cursor {
+					m.fatalf("session %d: %v, of use %d, has been moved past block %d", s.id, sp.p.id, sp.use, m.index[w.cid])
+				}
+			})
+		}
+	}
+}
+
+// network answers probes and dials, some of them.
+func (m *model) network(probes, dials []dray.PeerID) {
+	for _, id := range probes {
+		if p := m.peer(id); !p.up {
+			m.fatalf("%v is probed, who is not here", id)
+		}
+		switch m.rand.IntN(3) {
+		case 0:
+			m.e.Probed(m.now, id, time.Millisecond, nil)
+		case 1:
+			m.e.Probed(m.now, id, 0, dray.ErrTimeout)
+		}
+		m.ready()
+	}
+	for _, id := range dials {
+		switch p := m.peer(id); {
+		case p.up:
+		case m.rand.IntN(2) == 0:
+			m.up(p)
+		default:
+			m.e.DialFailed(m.now, id)
+		}
+		m.ready()
+	}
 }
 
 func appendStores(list []dray.Block, stores []Store) []dray.Block {

@@ -41,6 +41,7 @@ type peer struct {
 	health  health.Peer
 	timer   timer
 	silent  bool          // it let patience or a probe run out, and gave no sign of life since
+	mute    time.Duration // since when probes have no answer, or 0
 	failing bool          // as the view was told last
 	useful  time.Duration // when the view was told last that it delivers
 	probing bool          // a probe is out, since probed
@@ -122,11 +123,12 @@ func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
 		return
 	}
 	p.up = true
+	e.ready.Dials = slices.DeleteFunc(e.ready.Dials, func(o dray.PeerID) bool { return o == id })
 	p.acct = e.account(id)
 	e.admit(p)
 	p.greeted = false
 	p.badness = 0
-	p.silent, p.probing = false, false
+	p.silent, p.probing, p.mute = false, false, 0
 	p.ticked, p.pace = p.acct.Received, 0
 	p.merit.seen = now
 	p.flow.reset(e.cfg.Window)
@@ -255,6 +257,7 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	e.closeFeeds(p)
 	e.forgetPushes(p)
 	e.ready.Walks = slices.DeleteFunc(e.ready.Walks, func(l WalkLoad) bool { return l.Peer == id })
+	e.ready.Probes = slices.DeleteFunc(e.ready.Probes, func(o dray.PeerID) bool { return o == id })
 	for len(p.walks) > 0 {
 		e.endWalk(p.walks[len(p.walks)-1])
 	}

@@ -90,6 +90,9 @@ func (r *Ready) Format(n Namer) string {
 	for _, p := range r.Probes {
 		fmt.Fprintf(&b, "probe %s\n", n.peer(p))
 	}
+	for _, p := range r.Hangups {
+		fmt.Fprintf(&b, "hang up on %s\n", n.peer(p))
+	}
 	for _, d := range r.Drops {
 		fmt.Fprintf(&b, "drop %s: %s\n", n.peer(d.Peer), d.Violation.What)
 	}

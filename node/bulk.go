@@ -15,7 +15,8 @@ const (
 	// bulkAfter is how many bytes of blocks go to a peer before bulk streams are opened. It costs about three round trips
 	// and a signature of each side, which is what a few MiB take.
 	bulkAfter = 4 << 20
-	// bulkPause is how long no more are tried after one could not be opened, or broke.
+	// bulkPause is how long no more are tried after one could not be opened, or broke. That says nothing of the peer, who is
+	// connected and gets its blocks on other streams, so it is no matter of its health.
 	bulkPause = time.Minute
 )
 

@@ -12,10 +12,11 @@ import (
 	"dray/transport"
 )
 
-const (
-	giveUpAfter = 3 * time.Second  // nobody has it: how long to wait for somebody who does
-	waitForLost = 10 * time.Minute // somebody gave some of it and was lost: how long to wait for them
-)
+const giveUpAfter = 3 * time.Second // nobody has it: how long to wait for somebody who does
+
+// WaitForLost is how long a request waits for peers who gave some of what it asks for and were lost, before it gives up. Nobody
+// who has given nothing, or is connected and says that it lacks the rest, is waited for longer than a few seconds.
+const WaitForLost = 10 * time.Minute
 
 // Unreached is a peer that could not be dialled.
 type Unreached struct {
@@ -36,16 +37,14 @@ type calls struct {
 }
 
 func (n *Node) call(peers []transport.Peer) *calls {
-	c := &calls{n: n, peers: peers}
-	c.gave = c.received()
-	return c
+	return &calls{n: n, peers: peers, gave: n.Given(peers...)}
 }
 
-// received returns how many bytes the peers have given in all.
-func (c *calls) received() (sum int64) {
-	c.n.ask(func() {
-		for _, p := range c.peers {
-			a := c.n.engine.Account(p.ID)
+// Given returns how many bytes of blocks the peers have given in all, to whichever request.
+func (n *Node) Given(peers ...transport.Peer) (sum int64) {
+	n.ask(func() {
+		for _, p := range peers {
+			a := n.engine.Account(p.ID)
 			sum += a.Received
 		}
 	})
@@ -57,8 +56,8 @@ func (c *calls) unreached() []Unreached { return c.n.Unreached(c.peers...) }
 
 // patience is how long to wait for peers when it looks hopeless: longer for those who gave something and were lost.
 func (c *calls) patience() time.Duration {
-	if c.received() > c.gave && len(c.unreached()) > 0 {
-		return waitForLost
+	if len(c.unreached()) > 0 && c.n.Given(c.peers...) > c.gave {
+		return WaitForLost
 	}
 	return giveUpAfter
 }

@@ -111,6 +111,9 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	if anyVersion {
 		assumed = wire.V120
 	}
+	if private(conn.Info().Remote) {
+		n.engine.Near(n.now(), id)
+	}
 	n.engine.PeerUp(n.now(), id, capsOf(assumed))
 	n.event(PeerConnected{Peer: id, Info: conn.Info()})
 	n.dismissStrangers()

@@ -109,6 +109,12 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 	for _, f := range r.Finds {
 		n.find(f)
 	}
+	for _, id := range r.Hangups {
+		n.cfg.Log.Info("connection given up", "peer", id)
+		if l := n.links[id]; l != nil {
+			n.closeLink(l)
+		}
+	}
 	for _, id := range r.Dials {
 		n.dial(id)
 	}

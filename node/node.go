@@ -258,31 +258,6 @@ func (n *Node) Connect(ctx context.Context, p transport.Peer) error {
 	return err
 }
 
-// PeerStatus describes one connected peer.
-type PeerStatus struct {
-	// ID names the peer.
-	ID dray.PeerID
-	// Info is the path to it.
-	Info transport.Info
-	// Protocol is what was agreed on for sending to it, or "" before the first message.
-	Protocol string
-	// Account is what passed between this host and the peer.
-	Account exchange.Account
-}
-
-// Peers describes the connected peers, in no particular order.
-func (n *Node) Peers() []PeerStatus {
-	var out []PeerStatus
-	n.ask(func() {
-		for id, l := range n.links {
-			out = append(out, PeerStatus{
-				ID: id, Info: l.conn.Info(), Protocol: l.protocolName(), Account: n.engine.Account(id),
-			})
-		}
-	})
-	return out
-}
-
 // Totals returns what the exchange has counted since the Node was made.
 func (n *Node) Totals() exchange.Stats {
 	var s exchange.Stats

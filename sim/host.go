@@ -362,6 +362,9 @@ func (h *Host) doReady(r *exchange.Ready) {
 	for _, f := range r.Finds {
 		h.find(f)
 	}
+	for _, id := range r.Hangups {
+		h.w.Cut(h, h.w.byID[id])
+	}
 	for _, id := range r.Dials {
 		h.dial(w.byID[id])
 	}
@@ -670,17 +673,21 @@ func (h *Host) dial(o *Host) {
 	if o == nil {
 		return
 	}
-	wait := 2 * (h.cfg.Delay + o.cfg.Delay)
-	if o.alive && !o.answers(h) {
-		wait = dialTimeout
-	}
-	h.during(wait, func() {
-		if !o.answers(h) || o.bans(h) || h.apart(o) {
+	h.knock(o, dialTimeout)
+}
+
+// knock sends the first packet of a dial, and again every second until the time is up, if nobody answers.
+func (h *Host) knock(o *Host, left time.Duration) {
+	h.during(2*(h.cfg.Delay+o.cfg.Delay), func() {
+		switch {
+		case !o.alive || h.apart(o) || o.bans(h) || left <= 0:
 			h.e.DialFailed(h.w.now, o.id)
 			h.kick()
-			return
+		case !o.answers(h) || o.faults.Frozen:
+			h.during(min(left, time.Second), func() { h.knock(o, left-time.Second) })
+		default:
+			h.w.Connect(h, o)
 		}
-		h.w.Connect(h, o)
 	})
 }
 

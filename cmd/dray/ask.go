@@ -30,6 +30,7 @@ type asking struct {
 	root    cid.Cid
 	peers   []transport.Peer
 	offline bool
+	gave    int64 // bytes that the peers had given before
 	close   func()
 }
 
@@ -62,6 +63,7 @@ func (h *house) ask(ctx context.Context, t target, order exchange.Order) (contex
 	}
 	if !offline {
 		n.Introduce(t.peers...) // who is named in a session and has an address is dialled
+		a.gave = n.Given(t.peers...)
 	}
 	a.session = n.NewSession(node.SessionConfig{Peers: ids, Order: order})
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -87,11 +89,19 @@ func (a *asking) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 		switch {
 		case err == nil:
 			since = time.Now()
-		case time.Since(since) >= giveUpAfter:
+		case time.Since(since) >= a.patience():
 			cancel(err)
 			return
 		}
 	}
+}
+
+// patience is how long to wait when it looks hopeless: longer for peers who gave something and were lost.
+func (a *asking) patience() time.Duration {
+	if len(a.unreached()) > 0 && a.node.Given(a.peers...) > a.gave {
+		return node.WaitForLost
+	}
+	return giveUpAfter
 }
 
 // hopeless returns an error when everybody who was named is unreachable or, like everybody who is connected, says that

@@ -28,6 +28,7 @@ type house struct {
 
 	backlog  *backlog // the jobs that a daemon works at; nil without one
 	stopping atomic.Bool
+	bans  banList
 }
 
 // access says what a command needs of a home.
@@ -124,10 +125,11 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.node, err = node.New(cfg); err == nil {
-		limits.classify(h.node)
+	if h.node, err = node.New(cfg); err != nil {
+		return h, err
 	}
-	return h, err
+	limits.classify(h.node)
+	return h, h.enforceBans()
 }
 
 func makeHome(home string) error {

@@ -84,6 +84,8 @@ var commands = []func(*env) *cobra.Command{
 	newRm,
 	newVerify,
 	newPeers,
+	newBan,
+	newUnban,
 	newLimit,
 	newStatus,
 	newID,

@@ -115,7 +115,8 @@ func encode(v any) json.RawMessage {
 // tasks lists what the control socket offers.
 func tasks() []served {
 	return []served{
-		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskLimit, taskStatus,
+		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskBan, taskUnban,
+		taskLimit, taskStatus,
 		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport,
 		taskOrder, taskJobs, taskJobsSteer, taskJobsWait,
 	}

@@ -22,6 +22,8 @@ const (
 	waitMax       = 10 * time.Minute
 	waitHeld      = 2 * time.Second // the longest while the network is thought to be cut
 	waitHeldNear  = time.Second
+	waitHeldLong  = 10 * time.Second // the same after it was cut for
+	heldLong      = 2 * time.Minute
 	jitterShare   = 0.2
 	banFailures   = 10 // back-offs in a row, connected, that ban
 	banFor        = time.Hour
@@ -37,7 +39,8 @@ type Peer struct {
 	state   State
 	up      bool // connected
 	near    bool
-	held    bool          // the network is thought to be cut
+	held    bool // the network is thought to be cut, since heldAt
+	heldAt  time.Duration
 	doubt   bool          // it failed while connected: the next connection begins half open
 	early   bool          // it is half open before its back-off was over: what comes of it does not count double
 	until   time.Duration // see Due
@@ -118,14 +121,20 @@ func (p *Peer) Near() { p.near = true }
 
 // Hold says whether the network is thought to be cut: back-offs do not grow then, and are short.
 func (p *Peer) Hold(now time.Duration, on bool) {
+	if on && !p.held {
+		p.heldAt = now
+	}
 	p.held = on
 	if on && p.state == BackedOff {
-		p.until = min(p.until, now+p.holdWait())
+		p.until = min(p.until, now+p.holdWait(now))
 	}
 }
 
-func (p *Peer) holdWait() time.Duration {
-	if p.near {
+func (p *Peer) holdWait(now time.Duration) time.Duration {
+	switch {
+	case now-p.heldAt >= heldLong:
+		return waitHeldLong
+	case p.near:
 		return waitHeldNear
 	}
 	return waitHeld
@@ -309,7 +318,7 @@ func (p *Peer) Unban() bool {
 	if p.state != Banned {
 		return false
 	}
-	*p = Peer{state: Banned, up: p.up, near: p.near, held: p.held}
+	*p = Peer{state: Banned, up: p.up, near: p.near, held: p.held, heldAt: p.heldAt}
 	if p.up {
 		p.to(Connected)
 	} else {
@@ -371,7 +380,7 @@ func (p *Peer) backOff(now time.Duration, jitter float64) {
 	if p.near {
 		first = waitFirstNear
 	}
-	wait := p.holdWait()
+	wait := p.holdWait(now)
 	switch {
 	case p.held:
 	case p.early && p.wait > 0:

@@ -283,13 +283,20 @@ func TestHold(t *testing.T) {
 		t.Errorf("held at 1s, backed off until %v", p.until)
 	}
 	now := p.until
-	for range 50 {
+	for range 100 {
 		p.Advance(now, 0)
 		p.Stall(now, 0.9)
-		if p.state != BackedOff || p.until-now > waitHeld+waitHeld/5 {
+		most := waitHeld
+		if now >= time.Second+heldLong {
+			most = waitHeldLong
+		}
+		if p.state != BackedOff || p.until-now > most+most/5 {
 			t.Fatalf("at %v: %v", now, p)
 		}
 		now = p.until
+	}
+	if now < 2*heldLong {
+		t.Fatalf("only %v", now)
 	}
 	p.Hold(now, false)
 	p.Advance(now, 0)
