@@ -28,7 +28,7 @@ type house struct {
 
 	backlog  *backlog // the jobs that a daemon works at; nil without one
 	stopping atomic.Bool
-	bans  banList
+	bans     banList
 }
 
 // access says what a command needs of a home.
