@@ -184,8 +184,8 @@ func (e *Engine) lostTo(sp *sessionPeer) *ask {
 			continue
 		}
 		a := v.p.flight.head
-		for i := 0; a != nil && i < tailAsks; i++ {
-			if e.now-a.at > a.limit() && a.overtaken() && sp.couldTake(a) {
+		for i := 0; a != nil && i < tailAsks && e.now-a.at > stallMin; i++ { // the oldest come first
+			if a.overtaken() && e.now-a.at > a.limit() && sp.couldTake(a) {
 				return a
 			}
 			a = a.next
