@@ -117,10 +117,10 @@ func TestLimitWalks(t *testing.T) {
 		x.add("third", 256<<10)
 		x.run(2 * time.Second)
 		clear(x.gave)
-		x.run(40 * time.Second)
-		want := 8e6 * 40 / 3.0
+		x.run(30 * time.Second)
+		want := 8e6 * 30 / 3.0
 		if l.Up == 0 {
-			want = 8e6 * 40
+			want = 8e6 * 30
 		}
 		for id, n := range x.gave {
 			if off := math.Abs(float64(n)/want - 1); off > 0.1 {
@@ -139,15 +139,15 @@ func TestLimitWalks(t *testing.T) {
 // TestLimitWakes counts how often an engine that only waits for its bucket is woken: about once for each block, and
 // never more than a thousand times a second.
 func TestLimitWakes(t *testing.T) {
-	for _, l := range []Limits{{Up: 4e6}, {PeerUp: 4e6}, {Up: 4e9}} {
+	for _, l := range []Limits{{Up: 4e6}, {PeerUp: 4e6}, {Up: 1e9}} {
 		x := newLimited(t, l)
 		x.add("a", 64<<10)
-		x.run(5 * time.Second)
+		x.run(300 * time.Millisecond)
 		x.turns = 0
 		x.run(time.Second)
 		perBlock := 4 // Ready after the wake-up, the load, the block and the next want
 		most := perBlock * (int(max(l.Up, l.PeerUp))/(64<<10) + 1000)
-		if l.Up < 1e9 {
+		if l.Up < 1e8 {
 			most = perBlock*4e6/(64<<10) + 10
 		}
 		if x.turns > most {

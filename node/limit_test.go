@@ -139,8 +139,8 @@ func (c *counter) run() {
 	}
 }
 
-// TestLimitsOnTheWire counts bytes on real connections: in no stretch of a second do many more pass than the limit
-// allows, what is saved and a block; and the whole takes no longer than a busy machine explains.
+// TestLimitsOnTheWire counts bytes on real connections: at no time have more passed than the limit allows, what is saved and
+// a block or two; and the whole takes no longer than a busy machine explains.
 func TestLimitsOnTheWire(t *testing.T) {
 	const size, rate = 9_000_000, 3e6
 	for _, c := range []struct {
@@ -196,7 +196,8 @@ func TestLimitsOnTheWire(t *testing.T) {
 					case <-done:
 						return
 					case <-tick.C:
-						samples = append(samples, sample{time.Since(start), proxy.down.Load()})
+						n := proxy.down.Load()
+						samples = append(samples, sample{time.Since(start), n})
 					}
 				}
 			})
@@ -215,15 +216,10 @@ func TestLimitsOnTheWire(t *testing.T) {
 			if got := float64(n) / took.Seconds(); got > 1.1*rate || got < 0.3*rate {
 				t.Errorf("%.2f MB/s over all, at a limit of %.0f MB/s", got/1e6, rate/1e6)
 			}
-			// A machine that is busy may hold some back in a buffer and let it go later, so stretches are long.
-			for i, x := range samples {
-				for _, y := range samples[i+1:] {
-					if d := y.at - x.at; d > time.Second {
-						if got := float64(y.n-x.n) / d.Seconds(); got > 1.5*rate {
-							t.Fatalf("%.2f MB/s between %v and %v", got/1e6, x.at, y.at)
-						}
-						break
-					}
+			for _, x := range samples {
+				most := rate*(x.at.Seconds()+0.2)*1.02 + 300e3 // what a rest saved, headers, handshakes and two blocks
+				if float64(x.n) > most {
+					t.Fatalf("%d bytes within %v, want no more than %.0f", x.n, x.at, most)
 				}
 			}
 		})
