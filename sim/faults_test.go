@@ -8,9 +8,10 @@ import (
 )
 
 // faultWorld is what every row of TestFaults plays in: two hosts that have a file of 1 GiB, two that fetch it by its root, lines of
-// 400 Mbit/s, 10 ms between any two. Host 0 is honest; in most rows host 1 is not well.
+// 400 Mbit/s, 10 ms between any two. Host 0 is honest; in most rows host 1 is not well. Connections that break are made again by the
+// engines alone.
 const faultWorld = `
-world virtual turn=500µs count=1024 size=1048576
+world alone virtual turn=500µs count=1024 size=1048576
 host 0 anchor version=swap up=5e7 down=5e7 delay=5ms disk-latency=100µs
 host 1 holder version=swap up=5e7 down=5e7 delay=5ms disk-latency=100µs all knows=1
 host 2 getter version=swap up=5e7 down=5e7 delay=5ms disk-latency=100µs give-up root rarest peers=0-1

@@ -25,15 +25,19 @@ func (r *soup) watchWants() {
 func (r *soup) starvesAfter() time.Duration {
 	slowest := r.anchor.cfg.Up
 	sessions := 0
-	for _, g := range r.getters {
-		slowest = min(slowest, g.h.cfg.Down)
-		if d := g.h.cfg.Disk.Rate; d > 0 {
-			slowest = min(slowest, d)
+	bounds := func(rates ...float64) {
+		for _, x := range rates {
+			if x > 0 {
+				slowest = min(slowest, x)
+			}
 		}
-		sessions += 2
 	}
-	if d := r.anchor.cfg.Disk.Rate; d > 0 {
-		slowest = min(slowest, d)
+	limits := r.anchor.cfg.Engine.Limits
+	bounds(r.anchor.cfg.Disk.Rate, float64(limits.Up), float64(limits.PeerUp))
+	for _, g := range r.getters {
+		limits := g.h.cfg.Engine.Limits
+		bounds(g.h.cfg.Down, g.h.cfg.Disk.Rate, float64(limits.Down), float64(limits.PeerDown))
+		sessions += 2
 	}
 	return starveLeast + starveTimes*time.Duration(sessions)*took(r.size(), slowest)
 }
