@@ -86,6 +86,7 @@ type Engine struct {
 	sessionList []*session // in order of creation
 	lastSession SessionID
 
+	parts    walkParts
 	peers    map[dray.PeerID]*peer
 	upPeers  []*peer // in order of connection
 	left     []*peer // gone, oldest first
@@ -293,6 +294,7 @@ func (r *Ready) reset() {
 // Ready hands out wants and returns everything to be done since the last call. The result is valid until the next call.
 func (e *Engine) Ready() *Ready {
 	e.openBuckets()
+	e.refuseStale()
 	e.assign()
 	for i, p := range e.dirtyPeers {
 		p.dirty = false
@@ -302,6 +304,7 @@ func (e *Engine) Ready() *Ready {
 		e.dirtyPeers[i] = nil
 	}
 	e.dirtyPeers = e.dirtyPeers[:0]
+	e.beginParts()
 	e.pull()
 	if e.unsynced && !e.syncWait {
 		e.beginSync()
@@ -518,7 +521,7 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block, walked bool) {
 			walked = true // it may have been pushed before the ask was heard, which then still stands
 		}
 		if sp := a.sp; !sp.gone {
-			sp.misses = 0
+			sp.misses, sp.broken = 0, 0
 			sp.full = false
 			sp.haves++
 			sp.blocks++
@@ -608,6 +611,10 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 	}
 	asked := a.kind == askBlock
 	if asked {
+		if sp != nil && sp.told(w) {
+			sp.broken++
+			p.merit.failed()
+		}
 		e.uncharge(a)
 	}
 	if a.list != &p.queue {
