@@ -19,7 +19,6 @@ const (
 	openTimeout  = 30 * time.Second
 	writeTimeout = 2 * time.Minute // for one message; a peer that takes none for so long is disconnected
 	batchBytes   = 64 << 10        // small blocks are sent together up to this size
-	keptMessage  = 64 << 10        // buffers for control messages are kept up to this size
 	blockQueue   = 2048            // twice what the engine keeps of a peer's wants: pushing never waits
 )
 
@@ -29,8 +28,9 @@ type link struct {
 	n        *Node
 	peer     dray.PeerID
 	conn     transport.Conn
-	control  chan *wire.Message // the engine has one message under way, or two after a Restart
-	blocks   chan []outBlock    // bounded by what the engine keeps of the peer's wants
+	voice    *voice // what the engine says to the peer
+	out      *transport.Dispatcher
+	blocks   chan []outBlock // bounded by what the engine keeps of the peer's wants
 	ctx      context.Context
 	cancel   context.CancelFunc
 	version  wire.Version // what the peer speaks; 0 until known
@@ -70,13 +70,14 @@ func capsOf(v wire.Version) exchange.Caps {
 }
 
 // peerUp and peerDown are called by the network.
-func (n *Node) peerUp(conn transport.Conn) { n.do(func() { n.openLink(conn) }) }
+func (n *Node) peerUp(conn transport.Conn) { n.do(func() { n.knock(conn) }) }
 
 func (n *Node) peerDown(id dray.PeerID) {
 	n.do(func() {
 		if l := n.links[id]; l != nil {
 			n.removeLink(l)
 		}
+		n.guestGone(id)
 	})
 }
 
@@ -94,7 +95,6 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	}
 	l := &link{
 		n: n, peer: id, conn: conn,
-		control: make(chan *wire.Message, 2),
 		blocks:  make(chan []outBlock, blockQueue),
 		readers: make(map[*reader]struct{}), failures: failures,
 		arriving: newBudget(2 * wire.MaxFrameSize), since: n.now(),
@@ -104,7 +104,9 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	l.ctx, l.cancel = context.WithCancel(n.ctx)
 	n.links[id] = l
 	l.bulk.from.Store(int64(n.bulkFrom[id]))
-	n.wg.Go(l.writeControl)
+	l.voice = l.newVoice()
+	l.out = l.voice.dispatch()
+	n.wg.Go(func() { <-l.ctx.Done(); l.out.Close() })
 	for range n.cfg.Streams {
 		n.wg.Go(func() { l.writeBlocks(l.blocks, false) })
 	}
@@ -131,6 +133,7 @@ func (n *Node) removeLink(l *link) {
 		return
 	}
 	delete(n.links, l.peer)
+	n.departed(l)
 	l.cancel()
 	l.arriving.close()
 	for r := range l.readers {
@@ -145,11 +148,16 @@ func (n *Node) removeLink(l *link) {
 }
 
 func (n *Node) streamOpened(r *reader) {
-	l := n.links[r.peer]
-	if l == nil {
+	switch l := n.links[r.peer]; {
+	case l != nil:
+		n.attach(l, r)
+	case !n.guestKnocks(r):
 		r.s.Reset()
-		return
 	}
+}
+
+// attach makes a stream one of a link's.
+func (n *Node) attach(l *link, r *reader) {
 	l.readers[r] = struct{}{}
 	r.arriving = l.arriving
 	l.heard.Store(uint32(r.version))
@@ -159,6 +167,9 @@ func (n *Node) streamOpened(r *reader) {
 func (n *Node) streamClosed(r *reader) {
 	if l := n.links[r.peer]; l != nil {
 		delete(l.readers, r)
+	}
+	if r.guest != nil {
+		delete(r.guest.readers, r)
 	}
 }
 
@@ -286,53 +297,6 @@ func (l *link) offer(v wire.Version) []transport.Protocol {
 		return protocols()[1:]
 	}
 	return protocols()[:1]
-}
-
-// writeControl writes the engine's messages to the peer, one at a time.
-func (l *link) writeControl() {
-	n := l.n
-	o := outStream{l: l}
-	defer o.reset()
-	var buf []byte
-	for {
-		select {
-		case <-l.ctx.Done():
-			return
-		case m := <-l.control:
-			err := o.open()
-			if err == nil {
-				buf, err = o.writeMessage(buf[:0], m)
-			}
-			if err != nil && o.refusedGuess() {
-				if err = o.open(); err == nil {
-					buf, err = o.writeMessage(buf[:0], m)
-				}
-			}
-			if err != nil {
-				n.do(func() { n.linkFailed(l, err) })
-				return
-			}
-			if cap(buf) > keptMessage {
-				buf = nil // part of an answer to a walk: most links never write another
-			}
-			n.do(func() {
-				if n.links[l.peer] == l {
-					l.failures = 0
-					n.engine.Sent(n.now(), l.peer)
-				}
-			})
-		}
-	}
-}
-
-func (o *outStream) writeMessage(buf []byte, m *wire.Message) ([]byte, error) {
-	for part := range m.Split(o.version, wire.MaxWantlistSize) {
-		var err error
-		if buf, err = wire.AppendMessage(buf, o.version, part); err != nil {
-			return buf, err
-		}
-	}
-	return buf, o.write(buf)
 }
 
 // writeBlocks writes blocks to the peer on one stream. A link has a few such writers; each takes the next block when its
