@@ -155,11 +155,15 @@ func (h *house) connect(listen []string) (*p2p.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	swarm, err := h.env.findSwarmKey(h.home)
+	if err != nil {
+		return nil, err
+	}
 	if listen == nil {
 		listen = []string{}
 	}
 	return p2p.New(p2p.Config{
-		Key: key, Listen: listen, DataPlane: h.env.dataPlane, Log: h.env.log(), UserAgent: "dray/" + version(),
+		Key: key, Listen: listen, SwarmKey: swarm, DataPlane: h.env.dataPlane, Log: h.env.log(), UserAgent: "dray/" + version(),
 	})
 }
 

@@ -86,6 +86,7 @@ var commands = []func(*env) *cobra.Command{
 	newVerify,
 	newPeers,
 	newMembers,
+	newSwarmKey,
 	newBan,
 	newUnban,
 	newLimit,

@@ -96,7 +96,17 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 	if err := errors.Join(e.checkPlane(), e.checkAdmission()); err != nil {
 		return nil, err
 	}
-	if listen == nil {
+	swarm, err := e.findSwarmKey(home)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !swarm.IsZero():
+		e.tell("private swarm %v: TCP and WebSocket only, because QUIC and WebTransport know no swarm keys", swarm)
+		if listen == nil {
+			listen = p2p.PrivateListen()
+		}
+	case listen == nil:
 		listen = p2p.DefaultListen()
 	}
 	for _, l := range listen {
