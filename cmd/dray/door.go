@@ -232,19 +232,19 @@ func (h *house) watchMembers() (end func()) {
 		t := time.NewTicker(membersPoll)
 		defer t.Stop()
 		for {
-			now := last
+			told := false
 			select {
 			case <-done:
 				return
 			case <-hup:
-				now = stampOf(membersPath(h.home))
+				told = true
 			case <-t.C:
-				if now = stampOf(membersPath(h.home)); now == last {
-					continue
-				}
 			}
-			last = now
-			h.readMembersAgain()
+			now := stampOf(membersPath(h.home))
+			if told || now != last {
+				last = now
+				h.readMembersAgain()
+			}
 		}
 	})
 	return func() {
