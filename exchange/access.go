@@ -220,6 +220,7 @@ func (e *Engine) opens(p *peer, proof dray.Proof, about cid.Cid) bool {
 		p.opened[i].proof = proof
 	case len(p.opened) < maxOpened:
 		p.opened = append(p.opened, opened{root, proof})
+		e.reconsiderPeer(p) // it may have asked before it showed the proof
 	}
 	return true
 }
@@ -291,6 +292,9 @@ func (e *Engine) guardArriving(w *want) {
 	}
 	for _, g := range all {
 		e.access.put(keyOf(c), g)
+	}
+	if e.serving.waiting[c] != nil {
+		e.reconsider() // it was here before, or was thought to be
 	}
 }
 

@@ -22,7 +22,6 @@ type leakWorld struct {
 	has  map[string]dray.Block // by multihash
 	man  *dray.Manifest        // if the root is here
 	said bytes.Buffer          // to the stranger
-	out  []WalkLoad
 }
 
 const stranger = dray.PeerID("stranger")

@@ -290,9 +290,6 @@ func (e *Engine) receiveFollow(p *peer, x *wire.Follow) {
 		p.numbers[x.Feed] = f
 		p.followed++
 		f.number = x.Feed
-		if !x.Proof.IsZero() && may {
-			e.reconsiderPeer(p) // it may have wanted before it showed the proof
-		}
 	case !x.Proof.IsZero() && !e.opens(p, x.Proof, x.Root):
 		e.denyFollow(p, x.Feed)
 		e.silence(f)

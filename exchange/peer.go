@@ -172,6 +172,9 @@ func (e *Engine) capsChanged(p *peer, before Caps) {
 	if before.Haves && !p.caps.Haves {
 		e.neverAnswers(p)
 	}
+	if before.Indexes != p.caps.Indexes {
+		e.reconsiderPeer(p)
+	}
 }
 
 // neverAnswers follows that the peer turns out to speak a protocol without HAVE: questions whether it has something stay unanswered,

@@ -90,6 +90,9 @@ type addRequest struct {
 	Copy     bool   `json:"copy,omitempty"`
 	OnlyHash bool   `json:"only_hash,omitempty"`
 	Hidden   bool   `json:"hidden,omitempty"`
+	// Share says who may have it, if the rule is to change: see share.go. Label is for a ticket.
+	Share string `json:"share,omitempty"`
+	Label string `json:"label,omitempty"`
 }
 
 // check makes the request independent of this process and refuses what cannot be added.
@@ -127,6 +130,9 @@ type addResult struct {
 	// Warnings are about the first files of tensors that are malformed; Malformed counts them all.
 	Warnings  []addWarning `json:"warnings,omitempty"`
 	Malformed int          `json:"malformed,omitempty"`
+	// Access says who may have it, if not everybody; Capability is the secret of a ticket that was asked for.
+	Access     string `json:"access,omitempty"`
+	Capability string `json:"capability,omitempty"`
 }
 
 // addWarning says why a file of tensors was added like any other file.
@@ -219,8 +225,12 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 	if err != nil {
 		return addResult{}, usageError{err}
 	}
+	pending, err := q.pending()
+	if err != nil {
+		return addResult{}, err
+	}
 	r, err := h.node.Add(ctx, q.Path, node.AddConfig{
-		Profile: profile, Layout: layouts[q.Layout], Copy: q.Copy, OnlyHash: q.OnlyHash, Hidden: q.Hidden,
+		Guard: pending, Profile: profile, Layout: layouts[q.Layout], Copy: q.Copy, OnlyHash: q.OnlyHash, Hidden: q.Hidden,
 		Progress: func(a node.AddProgress) {
 			p.note(addNote{Path: a.Path, Done: a.Bytes, Total: a.Total, Files: a.Files})
 		},
@@ -240,6 +250,12 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 	if q.OnlyHash {
 		return result, nil
 	}
+	if err := h.admit(ctx, r.Root, q, &result); err != nil {
+		return result, err
+	}
+	if pending.Defined() {
+		h.node.Unguard(pending)
+	}
 	return result, h.remember(ctx, disk.Root{
 		CID: r.Root, Path: q.Path, Size: r.Bytes, Leaves: int64(r.Leaves), Profile: profile.Name, Files: r.Kept,
 	})
@@ -258,7 +274,7 @@ func (h *house) remember(ctx context.Context, r disk.Root) error {
 	if err := h.store.SetRoot(ctx, r); err != nil {
 		return err
 	}
-	return h.store.Sync(ctx)
+	return errors.Join(h.store.Sync(ctx), h.door.rootsChanged(ctx))
 }
 
 // parseCID reads a CID that a user typed.

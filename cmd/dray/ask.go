@@ -65,7 +65,7 @@ func (h *house) ask(ctx context.Context, t target, order exchange.Order) (contex
 		n.Introduce(t.peers...) // who is named in a session and has an address is dialled
 		a.gave = n.Given(t.peers...)
 	}
-	a.session = n.NewSession(node.SessionConfig{Peers: ids, Order: order})
+	a.session = n.NewSession(node.SessionConfig{Peers: ids, Order: order, Root: t.root})
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	if !offline {
@@ -122,9 +122,17 @@ func (a *asking) hopeless() error {
 			}
 		}
 	}
+	var denied []dray.PeerID
+	for _, w := range waits {
+		if w.Denied {
+			denied = append(denied, w.Peer)
+		}
+	}
 	switch {
 	case named < len(a.peers):
 		return nil // somebody is being dialled
+	case len(denied) > 0:
+		return &tried{err: node.RefusedError(a.root, denied), lines: append(lines, waitLines(waits)...)}
 	case len(lines) > 0:
 		return &tried{
 			err:   &dray.Error{Op: "get", CID: a.root, Err: dray.ErrUnreachable},
@@ -205,6 +213,8 @@ func waitReason(w exchange.Standing) string {
 	case w.Asked > 0:
 		return fmt.Sprintf("connected, asked for %s (%s), silent for %s",
 			plural(int64(w.Asked), "block"), size(w.Bytes), seconds(w.Silent))
+	case w.Denied:
+		return "connected, does not accept the ticket's capability"
 	case w.Lacks:
 		return "connected, says that it does not have it"
 	}

@@ -108,7 +108,7 @@ func (b *blockBuffer) Write(p []byte) (int, error) {
 }
 
 func getBlock(ctx context.Context, h *house, q blockRequest, p pipes[nothing]) (blockResult, error) {
-	ctx, cancel, t, err := q.begin(ctx, q.Timeout)
+	ctx, cancel, t, err := q.begin(ctx, h, q.Timeout)
 	defer cancel()
 	if err != nil {
 		return blockResult{}, err

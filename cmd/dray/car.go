@@ -114,7 +114,7 @@ func runCarExport(ctx context.Context, e *env, o carExportOptions, args []string
 }
 
 func exportCAR(ctx context.Context, h *house, q carRequest, p pipes[nothing]) (r carExportResult, err error) {
-	ctx, cancel, t, err := q.begin(ctx, q.Timeout)
+	ctx, cancel, t, err := q.begin(ctx, h, q.Timeout)
 	defer cancel()
 	if err != nil {
 		return r, err

@@ -70,7 +70,7 @@ func runCat(ctx context.Context, e *env, o sourceOptions, args []string) error {
 }
 
 func catFile(ctx context.Context, h *house, q catRequest, p pipes[nothing]) (result catResult, err error) {
-	ctx, cancel, t, err := q.begin(ctx, q.Timeout)
+	ctx, cancel, t, err := q.begin(ctx, h, q.Timeout)
 	defer cancel()
 	if err != nil {
 		return result, err

@@ -28,6 +28,10 @@ type env struct {
 	dataPlane string
 	// limitUp and limitDown are --limit-up and --limit-down.
 	limitUp, limitDown rate
+	// swarmKey is --swarm-key, or "".
+	swarmKey string
+	// admission is --admission, or "".
+	admission string
 	// terminal says that stderr is a terminal, so that progress may be drawn over itself.
 	terminal bool
 	// width is the terminal's, in columns.

@@ -18,10 +18,11 @@ const (
 	exitNotFound    = 3
 	exitCorrupt     = 4
 	exitUnreachable = 5
+	exitRefused     = 6
 	exitInterrupted = 130
 )
 
-const exitHelp = `Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 corrupt, 5 unreachable or timed out, 130 interrupted.`
+const exitHelp = `Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 corrupt, 5 unreachable or timed out, 6 refused, 130 interrupted.`
 
 // usageError is a command line that cannot be understood: one line that says what is wrong and what would be right.
 type usageError struct{ err error }
@@ -51,6 +52,8 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.As(err, &usage), errors.Is(err, dray.ErrBadCID):
 		return exitUsage
+	case errors.Is(err, dray.ErrRefused):
+		return exitRefused
 	case errors.Is(err, dray.ErrUnreachable), errors.Is(err, dray.ErrTimeout):
 		return exitUnreachable
 	case errors.Is(err, dray.ErrCorrupt), errors.Is(err, dray.ErrChanged):
@@ -96,6 +99,7 @@ var errorKinds = []struct {
 	{"unreachable", dray.ErrUnreachable},
 	{"timed out", dray.ErrTimeout},
 	{"no space", dray.ErrNoSpace},
+	{"refused", dray.ErrRefused},
 	{"bad CID", dray.ErrBadCID},
 	{"closed", dray.ErrClosed},
 }

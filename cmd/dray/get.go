@@ -380,7 +380,7 @@ func (r *getOutcome) origin() string {
 
 // getTarget is the task: write what a target names to a path.
 func getTarget(ctx context.Context, h *house, q getRequest, p pipes[getNote]) (getOutcome, error) {
-	ctx, cancel, t, err := q.begin(ctx, q.Timeout)
+	ctx, cancel, t, err := q.begin(ctx, h, q.Timeout)
 	defer cancel()
 	if err != nil {
 		return getOutcome{}, err
@@ -389,6 +389,9 @@ func getTarget(ctx context.Context, h *house, q getRequest, p pipes[getNote]) (g
 	g.note(getNote{Event: "started", CID: t.root.String()})
 	if len(t.names) > 0 {
 		if t.root, err = h.lookup(ctx, t); err != nil {
+			return getOutcome{}, err
+		}
+		if err := h.nest(ctx, t.root, g.t.root); err != nil {
 			return getOutcome{}, err
 		}
 		g.t = target{root: t.root, peers: t.peers}

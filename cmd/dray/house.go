@@ -29,6 +29,7 @@ type house struct {
 	backlog  *backlog // the jobs that a daemon works at; nil without one
 	stopping atomic.Bool
 	bans     banList
+	door     *door
 }
 
 // access says what a command needs of a home.
@@ -37,6 +38,8 @@ type access struct {
 	network bool
 	// listen are the addresses that peers may connect to; if empty, none.
 	listen []string
+	// admission says who is served: "open" (or "") or "members".
+	admission string
 }
 
 const (
@@ -110,7 +113,13 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 		}
 		return nil, err
 	}
+	if h.door, err = openDoor(h, a); err != nil {
+		return nil, err
+	}
 	cfg := node.Config{Store: h.store.Files(), Log: e.log()}
+	if cfg.Access, err = h.door.current(context.Background()); err != nil {
+		return nil, err
+	}
 	if a.network {
 		if h.net, err = h.connect(a.listen); err != nil {
 			return nil, err
@@ -119,6 +128,7 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	}
 	if !a.network {
 		h.node, err = node.New(cfg)
+		h.door.node = h.node
 		return h, err
 	}
 	limits, err := h.beLimited(&cfg)
@@ -128,6 +138,7 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	if h.node, err = node.New(cfg); err != nil {
 		return h, err
 	}
+	h.door.node = h.node
 	limits.classify(h.node)
 	return h, h.enforceBans()
 }
@@ -144,11 +155,15 @@ func (h *house) connect(listen []string) (*p2p.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	swarm, err := h.env.findSwarmKey(h.home)
+	if err != nil {
+		return nil, err
+	}
 	if listen == nil {
 		listen = []string{}
 	}
 	return p2p.New(p2p.Config{
-		Key: key, Listen: listen, DataPlane: h.env.dataPlane, Log: h.env.log(), UserAgent: "dray/" + version(),
+		Key: key, Listen: listen, SwarmKey: swarm, DataPlane: h.env.dataPlane, Log: h.env.log(), UserAgent: "dray/" + version(),
 	})
 }
 

@@ -20,7 +20,8 @@ var cmdLs = &cobra.Command{
 	Long: `Ls lists the roots of the home: what was added, got or imported, and what each is kept for (see ` + "`dray seed`" + `). With an argument it lists the directory under that CID
 or ticket, one level deep; blocks that are not in the home are fetched.
 
-With --json each line is {"cid":…,"path":…,"bytes":…,"leaves":…,"profile":…,"added":…,"mode":…,"pinned":…} for a root and
+With --json each line is {"cid":…,"path":…,"bytes":…,"leaves":…,"profile":…,"added":…,"mode":…,"pinned":…,"access":…} for a root,
+where access is "open" or says who may have it, and
 {"name":…,"kind":…,"bytes":…,"cid":…} for a directory's entry, where bytes is -1 if it is not known.`,
 	Example: `  dray ls
   dray ls bafybei…/photos`,
@@ -46,6 +47,8 @@ type listedRoot struct {
 	// Mode is what it is kept for.
 	Mode   disk.Mode `json:"mode"`
 	Pinned bool      `json:"pinned"`
+	// Access says who may have it: "open", "members", "private, 2 tickets" and so on.
+	Access string `json:"access"`
 }
 
 // listedEntry is one entry of a directory.
@@ -74,7 +77,7 @@ func runLs(ctx context.Context, e *env, o sourceOptions, args []string) error {
 				failed = errors.Join(failed, e.emit(r))
 				return
 			}
-			e.printf("%s  %8s  %-4s%s  %s", r.CID, size(r.Bytes), r.Mode, r.pin(), r.Path)
+			e.printf("%s  %8s  %-4s%s  %s%s", r.CID, size(r.Bytes), r.Mode, r.pin(), r.Path, r.access())
 		}})
 		return errors.Join(err, failed)
 	}
@@ -99,6 +102,13 @@ func (r *listedRoot) pin() string {
 	return ""
 }
 
+func (r *listedRoot) access() string {
+	if r.Access == "open" {
+		return ""
+	}
+	return "  (" + r.Access + ")"
+}
+
 func (x *listedEntry) size() string {
 	if x.Bytes < 0 {
 		return "-"
@@ -119,16 +129,18 @@ func (x *listedEntry) label() string {
 func listRoots(ctx context.Context, h *house, _ nothing, p pipes[listedRoot]) (nothing, error) {
 	roots, err := h.store.Roots(ctx)
 	for _, r := range roots {
+		rule, closed := h.door.rule(r.CID)
 		p.note(listedRoot{
 			CID: r.CID.String(), Path: r.Path, Bytes: r.Size, Leaves: r.Leaves, Profile: r.Profile, Added: r.Added,
 			Mode: r.Kept(), Pinned: r.Pinned,
+			Access: accessOf(rule, closed),
 		})
 	}
 	return nothing{}, err
 }
 
 func listDir(ctx context.Context, h *house, q listRequest, p pipes[listedEntry]) (_ nothing, err error) {
-	ctx, cancel, t, err := q.begin(ctx, q.Timeout)
+	ctx, cancel, t, err := q.begin(ctx, h, q.Timeout)
 	defer cancel()
 	if err != nil {
 		return nothing{}, err

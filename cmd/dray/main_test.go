@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/*.txtar. Beside testscript's own commands there are:
 //
 //	exit CODE dray ARGS…        run, and expect the exit code
+//	eventually CODE PATTERN dray ARGS…
+//	                            run until it ends with the exit code and prints what matches
 //	random FILE BYTES           write a file whose bytes are the same each time
 //	model FILE NAME:SEED:BYTES… write a safetensors file; tensors with the same seed and size are equal
 //	serve NAME [FLAGS…]         start `dray --home NAME serve`, wait until it is ready, set $NAME to its address and
@@ -64,6 +66,7 @@ func TestScripts(t *testing.T) {
 			"proxy": cmdProxy, "start": cmdStart, "outlast": cmdOutlast, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded,
 			"last": cmdLast, "again": cmdAgain, "throttle": cmdThrottle, "mayhem": cmdMayhem, "slay": cmdSlay, "carried": cmdCarried, "moved": cmdMoved,
 			"setlast": cmdSetLast, "garble": cmdGarble, "checkpoint": cmdCheckpoint, "tensors": cmdSameTensors,
+			"eventually": cmdEventually,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DRAY_HOME", filepath.Join(e.WorkDir, "home"))

@@ -8,10 +8,12 @@ import (
 
 var dataPlanes = []string{"encrypted", "authenticated"}
 
-// planeFlag adds --data-plane, which every command has that may start a node.
+// planeFlag adds --data-plane and --swarm-key, which every command has that may start a node.
 func planeFlag(e *env, c *cobra.Command) {
 	c.Flags().StringVar(&e.dataPlane, "data-plane", "",
 		"how blocks travel: encrypted (the default); or authenticated, which is in clear, to peers that chose it too")
+	c.Flags().StringVar(&e.swarmKey, "swarm-key", "",
+		"file with the key of a private swarm (default swarm.key in the home, if there is one)")
 	_ = c.RegisterFlagCompletionFunc("data-plane", cobra.FixedCompletions(dataPlanes, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -27,7 +29,7 @@ func (e *env) checkPlane() error {
 // uselessPlane is the error when --data-plane is given and the daemon has chosen already.
 func (e *env) uselessPlane(home string) error {
 	if e.dataPlane == "" {
-		return nil
+		return e.uselessSwarmKey(home)
 	}
 	return usagef("a daemon serves %s already, so --data-plane has no use; give it to the daemon, or stop that", home)
 }

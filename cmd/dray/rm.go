@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dray"
+	rules "dray/access"
 	"dray/store/disk"
 	"dray/unixfs"
 )
@@ -88,7 +89,12 @@ func removeRoot(ctx context.Context, h *house, q removeRequest, _ pipes[nothing]
 			return removeResult{}, err // it is no root, but may be a block that somebody read
 		}
 	}
-	return h.forget(ctx, doomed, roots)
+	r, err := h.forget(ctx, doomed, roots)
+	if err != nil {
+		return r, err
+	}
+	err = h.door.edit(ctx, func(b *rules.Book) error { b.Open(doomed.CID); return nil }) // there is nothing left to keep
+	return r, errors.Join(err, h.door.rootsChanged(ctx))
 }
 
 // forget deletes what is under one root and under no other. What it deletes first is the root's record, so that an

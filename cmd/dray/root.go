@@ -73,6 +73,7 @@ func newRoot(e *env) *cobra.Command {
 // commands lists the subcommands in the order in which help shows them.
 var commands = []func(*env) *cobra.Command{
 	newShare,
+	newUnshare,
 	newGet,
 	newJobs,
 	newAdd,
@@ -84,6 +85,8 @@ var commands = []func(*env) *cobra.Command{
 	newRm,
 	newVerify,
 	newPeers,
+	newMembers,
+	newSwarmKey,
 	newBan,
 	newUnban,
 	newLimit,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,8 @@ and addresses and runs until SIGTERM or ^C; then it says goodbye to its peers, s
 with 0.
 
 It listens on TCP, QUIC, WebSocket and WebTransport on all interfaces, on ports that the system chooses, unless told
-otherwise with --listen. Blocks travel encrypted, unless --data-plane authenticated is given here and there: then it is
+otherwise with --listen. Everybody is served who connects; with --admission members only those are whom ` + "`dray members`" + `
+lists, and with a swarm key (` + "`dray swarm-key`" + `) nobody else can connect at all. Blocks travel encrypted, unless --data-plane authenticated is given here and there: then it is
 certain who sends them and what they are, but whoever can listen on the line can read them. With --json its first line is {"peer":…,"addrs":[…]}.`,
 	Example: `  dray serve
   dray serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1`,
@@ -34,7 +36,33 @@ func newServe(e *env) *cobra.Command {
 	listenFlag(c, &listen)
 	planeFlag(e, c)
 	limitFlags(e, c)
+	admissionFlag(e, c)
 	return c
+}
+
+var admissions = []string{admitOpen, admitMembers}
+
+// admissionFlag adds --admission, which every command has that serves.
+func admissionFlag(e *env, c *cobra.Command) {
+	c.Flags().StringVar(&e.admission, "admission", "",
+		"who is served: open (everybody, the default) or members (nobody else is served anything, nor kept connected)")
+	_ = c.RegisterFlagCompletionFunc("admission", cobra.FixedCompletions(admissions, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// checkAdmission says what is wrong with --admission.
+func (e *env) checkAdmission() error {
+	if e.admission == "" || slices.Contains(admissions, e.admission) {
+		return nil
+	}
+	return usagef("there is no admission %q%s", e.admission, suggest(e.admission, admissions, "there are open and members"))
+}
+
+// uselessAdmission is the error when --admission is given and the daemon has chosen already.
+func (e *env) uselessAdmission(home string) error {
+	if e.admission == "" {
+		return nil
+	}
+	return usagef("a daemon serves %s already, so --admission has no use; give it to the daemon, or stop that", home)
 }
 
 func listenFlag(c *cobra.Command, listen *[]string) {
@@ -59,6 +87,7 @@ func runServe(ctx context.Context, e *env, listen []string) error {
 type daemon struct {
 	house   *house
 	control *control
+	unwatch func() // ends watching the members file
 }
 
 func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) {
@@ -66,10 +95,20 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := e.checkPlane(); err != nil {
+	if err := errors.Join(e.checkPlane(), e.checkAdmission()); err != nil {
 		return nil, err
 	}
-	if listen == nil {
+	swarm, err := e.findSwarmKey(home)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !swarm.IsZero():
+		e.tell("private swarm %v: TCP and WebSocket only, because QUIC and WebTransport know no swarm keys", swarm)
+		if listen == nil {
+			listen = p2p.PrivateListen()
+		}
+	case listen == nil:
 		listen = p2p.DefaultListen()
 	}
 	for _, l := range listen {
@@ -84,7 +123,7 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 		}
 		return nil, err
 	}
-	h, err := openHouse(e, home, access{network: true, listen: listen})
+	h, err := openHouse(e, home, access{network: true, listen: listen, admission: e.admission})
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +134,7 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
-	return &daemon{house: h, control: c}, nil
+	return &daemon{house: h, control: c, unwatch: h.watchMembers()}, nil
 }
 
 // checkListen says what is wrong with an address to listen on.
@@ -114,6 +153,7 @@ func checkListen(s string) error {
 const goodbyeTime = time.Second
 
 func (d *daemon) close() error {
+	d.unwatch()
 	d.control.close()
 	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTime)
 	defer cancel()

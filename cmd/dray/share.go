@@ -2,14 +2,20 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
 	"github.com/spf13/cobra"
 
 	"dray"
+	rules "dray/access"
 	"dray/transport"
 )
 
@@ -19,10 +25,14 @@ var cmdShare = &cobra.Command{
 	Long: `Share adds a path, as ` + "`dray add`" + ` does, and prints a ticket: one line that says what it is and where to get it, and the
 command to type elsewhere. It serves until ^C. If a daemon runs on this home, the daemon serves and share ends at once.
 
-Whoever has the ticket can get the content, and whoever can connect to this host can get what its home holds.
+Whoever can connect to this host can get what its home holds, unless it is private. With --private only those who have the
+ticket get it: it holds a secret, so show it to nobody else. Each call makes another ticket, with a --label of its own if you
+like, and ` + "`dray unshare`" + ` takes one back. With --members it goes to members only (` + "`dray members`" + `), and the ticket holds no secret.
+--open opens what was private. docs/access.md says what that protects from.
 
 With --json it prints {"ticket":…,"cid":…,"bytes":…,"peer":…,"addrs":[…]}, and warnings as add does.`,
 	Example: `  dray share big.bin
+  dray share --private --label 'for Ada' model/
   dray share --listen /ip4/0.0.0.0/tcp/4001 model/`,
 	Args: arguments(1, 1, "a PATH"),
 }
@@ -40,7 +50,63 @@ func newShare(e *env) *cobra.Command {
 	listenFlag(c, &listen)
 	planeFlag(e, c)
 	limitFlags(e, c)
+	admissionFlag(e, c)
+	f := c.Flags()
+	for _, s := range []struct{ name, help string }{
+		{sharePrivate, "only those who have the ticket get it"},
+		{shareMembers, "only members get it"},
+		{shareOpen, "everybody gets it, also if it was private"},
+	} {
+		f.BoolFunc(s.name, s.help, func(string) error {
+			if q.Share != "" && q.Share != s.name {
+				return fmt.Errorf("--%s and --%s exclude each other", q.Share, s.name)
+			}
+			q.Share = s.name
+			return nil
+		})
+	}
+	f.StringVar(&q.Label, "label", "", "with --private, what to call the ticket in lists")
 	return c
+}
+
+// Who may have what is shared, as flags and requests name it.
+const (
+	sharePrivate = "private"
+	shareMembers = "members"
+	shareOpen    = "open"
+)
+
+// pending returns a CID that nobody has, under which what is added is nobody's until its root is known, or none.
+func (q *addRequest) pending() (cid.Cid, error) {
+	if q.Share != sharePrivate && q.Share != shareMembers {
+		return cid.Undef, nil
+	}
+	var name [32]byte
+	rand.Read(name[:])
+	b, err := dray.Hashed(cid.Prefix{Version: 1, Codec: cid.Raw, MhType: multihash.SHA2_256, MhLength: 32}, name[:])
+	return b.CID(), err
+}
+
+// admit makes the rule of a root what the request says, and notes what holds then.
+func (h *house) admit(ctx context.Context, root cid.Cid, q addRequest, result *addResult) error {
+	err := h.door.edit(ctx, func(b *rules.Book) error {
+		switch q.Share {
+		case sharePrivate:
+			var secret rules.Secret
+			rand.Read(secret[:])
+			result.Capability = encodeSecret(secret)
+			return b.Give(root, rules.Capability{Secret: secret, Label: q.Label, Made: time.Now()})
+		case shareMembers:
+			b.AllowMembers(root)
+		case shareOpen:
+			b.Open(root)
+		}
+		return nil
+	})
+	if rule, closed := h.door.rule(root); closed {
+		result.Access = accessOf(rule, closed)
+	}
+	return err
 }
 
 type shareResult struct {
@@ -57,6 +123,12 @@ func runShare(ctx context.Context, e *env, q addRequest, listen []string) error 
 	if err := q.check(); err != nil {
 		return err
 	}
+	if q.Label != "" && q.Share != sharePrivate {
+		return usagef("--label names a private ticket; say --private, too")
+	}
+	if len(q.Label) > rules.MaxLabel {
+		return usagef("the label has %d bytes, more than %d", len(q.Label), rules.MaxLabel)
+	}
 	home, err := e.home()
 	if err != nil {
 		return err
@@ -70,7 +142,7 @@ func runShare(ctx context.Context, e *env, q addRequest, listen []string) error 
 		if len(listen) > 0 {
 			return usagef("a daemon serves %s already, so --listen has no use; leave it out, or stop the daemon", home)
 		}
-		if err := errors.Join(e.uselessPlane(home), e.uselessLimits(home)); err != nil {
+		if err := errors.Join(e.uselessPlane(home), e.uselessLimits(home), e.uselessAdmission(home)); err != nil {
 			return err
 		}
 		return share(ctx, e, r, q)
@@ -93,6 +165,10 @@ func share(ctx context.Context, e *env, b backend, q addRequest) error {
 	if err != nil {
 		return err
 	}
+	if q.Share == "" && added.Access != "" {
+		return usagef("%s is not open here (%s); say --private for another ticket, --members, or --open to open it",
+			q.Path, added.Access)
+	}
 	id, err := taskID.do(ctx, b, nothing{}, pipes[nothing]{})
 	if err != nil {
 		return err
@@ -109,7 +185,14 @@ func share(ctx context.Context, e *env, b backend, q addRequest) error {
 	}
 	e.tell("on the other machine, type:\n")
 	e.printf("dray get %s", t)
-	e.tell("")
+	switch q.Share {
+	case sharePrivate:
+		e.tell("\nwhoever has this line can get it, and nobody else; `dray unshare` takes it back")
+	case shareMembers:
+		e.tell("\nonly members can get it; `dray members` says who they are")
+	default:
+		e.tell("")
+	}
 	return nil
 }
 
@@ -122,9 +205,13 @@ func makeTicket(added addResult, id identity, name string) (ticket, error) {
 	if err != nil {
 		return ticket{}, err
 	}
+	secret, err := decodeSecret(added.Capability)
+	if err != nil {
+		return ticket{}, err
+	}
 	return ticket{
 		root: root, name: name, size: added.Bytes,
-		peers: []transport.Peer{{ID: peer, Addrs: ticketAddrs(id.Addrs)}},
+		peers: []transport.Peer{{ID: peer, Addrs: ticketAddrs(id.Addrs)}}, secret: secret,
 	}, nil
 }
 

@@ -77,7 +77,7 @@ func runStat(ctx context.Context, e *env, o sourceOptions, args []string) error 
 }
 
 func statTarget(ctx context.Context, h *house, q statRequest, _ pipes[nothing]) (r statResult, err error) {
-	ctx, cancel, t, err := q.begin(ctx, q.Timeout)
+	ctx, cancel, t, err := q.begin(ctx, h, q.Timeout)
 	defer cancel()
 	if err != nil {
 		return r, err

@@ -9,6 +9,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"dray"
+	rules "dray/access"
 	"dray/transport"
 	"dray/transport/p2p"
 	"dray/unixfs"
@@ -21,6 +22,8 @@ type target struct {
 	peers []transport.Peer
 	// name is what it is called, or "".
 	name string
+	// secret is what a private ticket lets its holder in with.
+	secret rules.Secret
 }
 
 const targetHelp = "CID|TICKET[/path/inside]"
@@ -56,7 +59,7 @@ func parseRoot(s string) (target, error) {
 		if err != nil {
 			return target{}, usagef("bad path %q: %w; right is %s", clip(path), cause(err), targetHelp)
 		}
-		return target{root: k.root, names: names, peers: k.peers, name: k.name}, nil
+		return target{root: k.root, names: names, peers: k.peers, name: k.name, secret: k.secret}, nil
 	}
 	root, names, err := unixfs.SplitPath(s)
 	switch {
@@ -71,7 +74,7 @@ func parseRoot(s string) (target, error) {
 
 // request returns the target in the form in which it travels to the daemon.
 func (t *target) request() targetRequest {
-	q := targetRequest{Root: t.root.String(), Names: t.names}
+	q := targetRequest{Root: t.root.String(), Names: t.names, Capability: encodeSecret(t.secret)}
 	for _, p := range t.peers {
 		for _, a := range p.Addrs {
 			q.Peers = append(q.Peers, withPeer(a, p.ID))
@@ -85,6 +88,8 @@ type targetRequest struct {
 	Root  string   `json:"root"`
 	Names []string `json:"names,omitempty"`
 	Peers []string `json:"peers,omitempty"`
+	// Capability is the secret of a private root.
+	Capability string `json:"capability,omitempty"`
 }
 
 func (q *targetRequest) target() (target, error) {
@@ -93,6 +98,9 @@ func (q *targetRequest) target() (target, error) {
 		return target{}, err
 	}
 	t := target{root: root, names: q.Names}
+	if t.secret, err = decodeSecret(q.Capability); err != nil {
+		return target{}, err
+	}
 	for _, a := range q.Peers {
 		p, err := p2p.ParseAddr(a)
 		if err != nil {
@@ -104,9 +112,15 @@ func (q *targetRequest) target() (target, error) {
 	return t, nil
 }
 
-// begin reads the target and bounds the time, where the task runs, so that whoever runs it can say what it waited for.
-func (q *targetRequest) begin(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc, target, error) {
+// begin reads the target and bounds the time, where the task runs, so that whoever runs it can say what it waited for. A private
+// target is private there from then on.
+func (q *targetRequest) begin(ctx context.Context, h *house, timeout time.Duration) (
+	context.Context, context.CancelFunc, target, error,
+) {
 	t, err := q.target()
+	if err == nil {
+		err = h.keep(ctx, t)
+	}
 	if err != nil || timeout <= 0 {
 		return ctx, func() {}, t, err
 	}

@@ -117,7 +117,7 @@ func tasks() []served {
 	return []served{
 		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskBan, taskUnban,
 		taskLimit, taskStatus,
-		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport,
+		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport, taskUnshare,
 		taskOrder, taskJobs, taskJobsSteer, taskJobsWait,
 	}
 }

@@ -122,15 +122,17 @@ func findTensors(ctx context.Context, e *env, o sourceOptions, arg string, note 
 }
 
 func listTensors(ctx context.Context, h *house, q tensorsRequest, p pipes[listedTensor]) (tensorTotals, error) {
-	ctx, cancel, t, err := q.begin(ctx, q.Timeout)
+	ctx, cancel, t, err := q.begin(ctx, h, q.Timeout)
 	defer cancel()
 	if err != nil {
 		return tensorTotals{}, err
 	}
 	if len(t.names) > 0 {
+		whole := t.root
 		if t.root, err = h.lookup(ctx, t); err != nil {
 			return tensorTotals{}, err
 		}
+		h.node.Under(whole, t.root)
 	}
 	n, offline, done, err := h.reach(t.peers)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"dray"
+	rules "dray/access"
 	"dray/transport"
 	"dray/unixfs"
 )
@@ -40,7 +41,7 @@ const (
 	tagCID        = 1 // the root, binary; once
 	tagPeer       = 2 // a peer id; begins a peer
 	tagAddr       = 3 // a binary multiaddr of the peer before
-	tagCapability = 4 // reserved for private content
+	tagCapability = 4 // the secret of a private root, 32 bytes; at most once
 	tagSkippable  = 64
 	tagName       = 64 // of the file or directory, UTF-8; at most once
 	tagSize       = 65 // in bytes of content, a varint; at most once
@@ -52,6 +53,8 @@ var ticketCode = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadd
 type ticket struct {
 	root  cid.Cid
 	peers []transport.Peer
+	// secret is what lets whoever has the ticket get the root, if that is private.
+	secret rules.Secret
 	// name and size are hints for people, from whoever made the ticket; size is -1 when it is not said.
 	name string
 	size int64
@@ -73,6 +76,9 @@ func (t ticket) String() string {
 				field(tagAddr, m.Bytes())
 			}
 		}
+	}
+	if !t.secret.IsZero() {
+		field(tagCapability, t.secret[:])
 	}
 	if t.name != "" && len(t.name) <= maxTicketName {
 		field(tagName, []byte(t.name))
@@ -200,7 +206,10 @@ func (t *ticket) field(tag uint64, value []byte) error {
 		}
 		t.size = int64(n)
 	case tagCapability:
-		return errors.New("it is for private content, which this version cannot get")
+		if len(value) != len(t.secret) || rules.Secret(value).IsZero() {
+			return fmt.Errorf("its capability is not %d bytes", len(t.secret))
+		}
+		t.secret = rules.Secret(value)
 	default:
 		if tag < tagSkippable {
 			return fmt.Errorf("field %d is unknown to this version", tag)

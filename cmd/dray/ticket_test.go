@@ -104,7 +104,7 @@ func TestTicketFields(t *testing.T) {
 		{"bad peer", join(rootField, field(tagPeer, 1, 2)), "bad peer id"},
 		{"path as name", join(rootField, field(tagName, []byte("../x")...)), "cannot be a file's"},
 		{"size", join(rootField, field(tagSize, 0xff)), "no number"},
-		{"private", join(rootField, field(tagCapability, 1)), "private content"},
+		{"capability", join(rootField, field(tagCapability, 1)), "its capability is not 32 bytes"},
 	} {
 		_, err := parseFields(x.fields)
 		switch {

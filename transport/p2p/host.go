@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -37,6 +38,9 @@ type Config struct {
 	// where it is certain who is at the other end but the bytes are in clear, for networks that are private in themselves.
 	// The latter is used with peers that chose it too; all others get the former. If empty, "encrypted".
 	DataPlane string
+	// SwarmKey makes the host one of a private swarm: it connects to hosts with the same key and no others, over TCP and
+	// WebSocket only, and without bulk connections. If zero, the host is in the open.
+	SwarmKey SwarmKey
 	// Limits bound what peers can make the host spend.
 	Limits Limits
 	// UserAgent is what peers see as the name of the software. If empty, "dray".
@@ -56,6 +60,7 @@ type Host struct {
 	host  host.Host
 	swarm *swarm.Swarm
 	plane *plane
+	psk   bool // of a private swarm
 	log   *slog.Logger
 	wg    sync.WaitGroup // streams being closed
 
@@ -91,7 +96,9 @@ func start(c Config) (*Host, error) {
 		c.Key = k
 	}
 	if c.Listen == nil {
-		c.Listen = DefaultListen()
+		if c.Listen = DefaultListen(); !c.SwarmKey.IsZero() {
+			c.Listen = PrivateListen()
+		}
 	}
 	if c.UserAgent == "" {
 		c.UserAgent = "dray"
@@ -103,6 +110,9 @@ func start(c Config) (*Host, error) {
 	for _, s := range c.Listen {
 		m, err := parseMultiaddr(s)
 		if err != nil {
+			return nil, err
+		}
+		if err := c.SwarmKey.private(m); err != nil {
 			return nil, err
 		}
 		listen = append(listen, m)
@@ -135,7 +145,7 @@ func start(c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	stack, err := stackOptions(c.Security, limits, bulk)
+	stack, err := stackOptions(c, limits, bulk)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +154,7 @@ func start(c Config) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{
-		host: lh, plane: bulk, log: c.Log, peers: make(map[peer.ID]*conn), admitted: make(chan struct{}),
+		host: lh, plane: bulk, psk: !c.SwarmKey.IsZero(), log: c.Log, peers: make(map[peer.ID]*conn), admitted: make(chan struct{}),
 		accepts: make(map[transport.Protocol]func(transport.Conn, transport.Stream)),
 	}
 	var ok bool
@@ -256,6 +266,8 @@ func (h *Host) Dial(ctx context.Context, id dray.PeerID, addrs []string) (transp
 			switch {
 			case named != "" && named != p:
 				err = fmt.Errorf("names another peer, %s", named)
+			case h.psk && (has(at, ma.P_QUIC_V1) || has(at, ma.P_WEBTRANSPORT)):
+				err = errors.New("private swarms have no QUIC and no WebTransport")
 			case !dialable(at):
 				err = errors.New("no transport for it")
 			default:
@@ -272,7 +284,7 @@ func (h *Host) Dial(ctx context.Context, id dray.PeerID, addrs []string) (transp
 		if h.isClosed() {
 			return fail(dray.ErrClosed)
 		}
-		return fail(dialError(err, addrs, reasons))
+		return fail(h.dialError(err, addrs, reasons))
 	}
 	c, err := h.told(ctx, nc)
 	if err != nil {
@@ -313,11 +325,11 @@ func (h *Host) settle() {
 }
 
 // dialError turns libp2p's error into one line that has a reason for each address.
-func dialError(err error, addrs, reasons []string) error {
+func (h *Host) dialError(err error, addrs, reasons []string) error {
 	var all *swarm.DialError
 	if errors.As(err, &all) {
 		for _, one := range all.DialErrors {
-			reason := strings.Join(strings.Fields(one.Cause.Error()), " ")
+			reason := strings.Join(strings.Fields(one.Cause.Error()), " ") + h.swarmHint(one.Cause)
 			reasons = append(reasons, fmt.Sprintf("%s: %s", one.Address, reason))
 		}
 		if all.Skipped > 0 {
@@ -335,6 +347,18 @@ func dialError(err error, addrs, reasons []string) error {
 		return fmt.Errorf("%w: %w", dray.ErrUnreachable, err)
 	}
 	return fmt.Errorf("%w: %w (%s)", dray.ErrUnreachable, err, strings.Join(reasons, "; "))
+}
+
+// swarmHint says what a failure to agree on security may come from.
+func (h *Host) swarmHint(err error) string {
+	refused := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+	switch {
+	case h.psk && !refused:
+		return " (this host is in a private swarm: the other must have the same swarm key)"
+	case strings.Contains(err.Error(), "security protocol"):
+		return " (the other host may be in a private swarm, and this one has no swarm key)"
+	}
+	return ""
 }
 
 // Close implements [transport.Network]. What libp2p itself leaves running is not waited for; see the tests.

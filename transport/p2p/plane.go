@@ -92,6 +92,9 @@ func newPlane(c Config, limits Limits) (*plane, error) {
 		streams: make(map[*bulkStream]struct{}),
 		young:   make(map[net.Conn]struct{}),
 	}
+	if !c.SwarmKey.IsZero() {
+		p.perPeer = 0 // whoever can connect would be asked for no swarm key
+	}
 	switch c.DataPlane {
 	case "", planeEncrypted, planeAuthenticated:
 	default:

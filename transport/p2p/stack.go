@@ -17,23 +17,29 @@ import (
 )
 
 // stackOptions says what a connection is made of.
-func stackOptions(security []string, limits Limits, bulk *plane) ([]libp2p.Option, error) {
+func stackOptions(c Config, limits Limits, bulk *plane) ([]libp2p.Option, error) {
+	security := c.Security
 	if security == nil {
 		security = []string{"tls", "noise"}
 	}
+	// A private swarm's first bytes are a nonce, not an agreement on security that could be begun early.
+	quick := len(security) > 0 && security[0] == "tls" && c.SwarmKey.IsZero()
 	options := []libp2p.Option{
 		libp2p.Transport(func(u coretransport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr) (
 			*tcp.TcpTransport, error,
 		) {
 			// Dialling from the port that is listened on lets two hosts that dial each other end with one TCP connection on
 			// which both are clients, and both dials fail. Only punching holes needs it.
-			return tcp.NewTCPTransport(&quickUpgrader{u, len(security) > 0 && security[0] == "tls", bulk}, r, shared,
+			return tcp.NewTCPTransport(&quickUpgrader{u, quick, bulk}, r, shared,
 				tcp.DisableReuseport())
 		}),
-		libp2p.Transport(libp2pquic.NewTransport),
 		libp2p.Transport(websocket.New),
-		libp2p.Transport(libp2pwebtransport.New),
 		libp2p.Muxer(yamux.ID, &muxer{uint32(limits.StreamsPerPeer)}),
+	}
+	if c.SwarmKey.IsZero() {
+		options = append(options, libp2p.Transport(libp2pquic.NewTransport), libp2p.Transport(libp2pwebtransport.New))
+	} else {
+		options = append(options, libp2p.PrivateNetwork(c.SwarmKey[:]))
 	}
 	for _, s := range security {
 		switch s {
