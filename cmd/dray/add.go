@@ -219,6 +219,8 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 	if err != nil {
 		return addResult{}, usageError{err}
 	}
+	release := h.store.Hold() // until the root is recorded
+	defer release()
 	r, err := h.node.Add(ctx, q.Path, node.AddConfig{
 		Profile: profile, Layout: layouts[q.Layout], Copy: q.Copy, OnlyHash: q.OnlyHash, Hidden: q.Hidden,
 		Progress: func(a node.AddProgress) {
@@ -247,6 +249,8 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 
 // remember records a root, with the files of earlier copies of it.
 func (h *house) remember(ctx context.Context, r disk.Root) error {
+	h.rootsMu.Lock()
+	defer h.rootsMu.Unlock()
 	r.Added = time.Now().UTC()
 	old, err := h.store.Root(ctx, r.CID)
 	switch {

@@ -387,11 +387,13 @@ func getTarget(ctx context.Context, h *house, q getRequest, p pipes[getNote]) (g
 	}
 	g := &getting{h: h, q: q, t: t, note: p.note, start: time.Now(), lastMove: time.Now()}
 	g.note(getNote{Event: "started", CID: t.root.String()})
+	defer h.grow(t.root)()
 	if len(t.names) > 0 {
 		if t.root, err = h.lookup(ctx, t); err != nil {
 			return getOutcome{}, err
 		}
 		g.t = target{root: t.root, peers: t.peers}
+		defer h.grow(t.root)()
 	}
 	if q.Part != nil {
 		return g.part(ctx, q.Part)

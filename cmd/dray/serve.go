@@ -19,7 +19,7 @@ var cmdServe = &cobra.Command{
 and addresses and runs until SIGTERM or ^C; then it lets go in order and exits with 0.
 
 It listens on TCP, QUIC, WebSocket and WebTransport on all interfaces, on ports that the system chooses, unless told
-otherwise with --listen. Blocks travel encrypted, unless --data-plane authenticated is given here and there: then it is
+otherwise with --listen. With --quota it keeps the store's own copies within a size, see ` + "`dray gc`" + `. Blocks travel encrypted, unless --data-plane authenticated is given here and there: then it is
 certain who sends them and what they are, but whoever can listen on the line can read them. With --json its first line is {"peer":…,"addrs":[…]}.`,
 	Example: `  dray serve
   dray serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1`,
@@ -27,8 +27,12 @@ certain who sends them and what they are, but whoever can listen on the line can
 }
 
 func newServe(e *env) *cobra.Command {
-	var listen []string
-	c := bind(e, cmdServe, func(ctx context.Context, e *env, _ []string) error { return runServe(ctx, e, listen) })
+	var (
+		listen []string
+		limit  string
+	)
+	c := bind(e, cmdServe, func(ctx context.Context, e *env, _ []string) error { return runServe(ctx, e, listen, limit) })
+	quotaFlag(c, &limit)
 	listenFlag(c, &listen)
 	planeFlag(e, c)
 	limitFlags(e, c)
@@ -40,14 +44,21 @@ func listenFlag(c *cobra.Command, listen *[]string) {
 		"multiaddr to accept connections on, such as /ip4/0.0.0.0/tcp/4001 (repeatable)")
 }
 
-func runServe(ctx context.Context, e *env, listen []string) error {
+func runServe(ctx context.Context, e *env, listen []string, limit string) error {
+	q, err := parseQuota(limit)
+	if err != nil {
+		return err
+	}
 	d, err := startDaemon(ctx, e, listen)
 	if err != nil {
 		return err
 	}
 	err = d.announce(e)
 	if err == nil {
+		end := d.house.startTending(q)
+		defer end()
 		<-ctx.Done()
+		end()
 	}
 	e.tell("stopping")
 	return errors.Join(err, d.close())
@@ -57,6 +68,7 @@ func runServe(ctx context.Context, e *env, listen []string) error {
 type daemon struct {
 	house   *house
 	control *control
+	keeping func() // ends what is done for kept roots
 }
 
 func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) {
@@ -93,7 +105,7 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
-	return &daemon{house: h, control: c}, nil
+	return &daemon{house: h, control: c, keeping: h.startKeeping()}, nil
 }
 
 // checkListen says what is wrong with an address to listen on.
@@ -110,6 +122,7 @@ func checkListen(s string) error {
 
 func (d *daemon) close() error {
 	d.control.close()
+	d.keeping()
 	return d.house.Close()
 }
 
