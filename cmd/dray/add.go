@@ -251,6 +251,7 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 func (h *house) remember(ctx context.Context, r disk.Root) error {
 	h.rootsMu.Lock()
 	defer h.rootsMu.Unlock()
+	defer h.changes.Add(1)
 	r.Added = time.Now().UTC()
 	old, err := h.store.Root(ctx, r.CID)
 	switch {

@@ -320,13 +320,20 @@ func (h *house) connectedPeers() map[dray.PeerID]bool {
 	return connected
 }
 
-// growing lists the roots that are being fetched, or will be.
-func (b *backlog) growing() []cid.Cid {
-	var list []jobs.Job
-	if b.ask(func() { list = b.queue.Jobs() }) != nil && list == nil {
-		return nil
+// jobs lists the jobs of a daemon; none without one.
+func (h *house) jobs() (list []jobs.Job) {
+	if h.backlog != nil {
+		_ = h.backlog.ask(func() { list = h.backlog.queue.Jobs() })
 	}
-	var roots []cid.Cid
+	return list
+}
+
+// growing lists the roots that are being fetched, or will be.
+func (b *backlog) growing() (roots []cid.Cid, err error) {
+	var list []jobs.Job
+	if err := b.ask(func() { list = b.queue.Jobs() }); errors.Is(err, errStopping) {
+		return nil, err // any other is the journal's, which says nothing about what is in the queue
+	}
 	for i := range list {
 		if s := list[i].State; s == jobs.Done || s == jobs.Failed || s == jobs.Cancelled {
 			continue
@@ -339,5 +346,5 @@ func (b *backlog) growing() []cid.Cid {
 			roots = append(roots, t.root)
 		}
 	}
-	return roots
+	return roots, nil
 }

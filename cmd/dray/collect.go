@@ -53,6 +53,12 @@ func (d damagedError) Error() string {
 // collect drops what no root needs, then roots that were got once and are not pinned, those unused the longest first, until
 // the store's own copies fit into the quota.
 func (h *house) collect(ctx context.Context, q quota, dry bool) (collected, error) {
+	select { // one run after the other
+	case h.collecting <- struct{}{}:
+		defer func() { <-h.collecting }()
+	case <-ctx.Done():
+		return collected{}, context.Cause(ctx)
+	}
 	c, err := h.store.Collect(ctx) // from here on, what is used stays
 	if err != nil {
 		return collected{}, err
@@ -103,7 +109,10 @@ type plan struct {
 func (h *house) plan(ctx context.Context, c *disk.Collection, q quota, dry bool) (plan, error) {
 	h.rootsMu.Lock()
 	defer h.rootsMu.Unlock()
-	growing := h.growingRoots()
+	growing, err := h.growingRoots()
+	if err != nil {
+		return plan{}, err
+	}
 	roots, err := h.store.Roots(ctx)
 	if err != nil {
 		return plan{}, err
@@ -232,16 +241,11 @@ func (m *marking) add(ctx context.Context, root cid.Cid) error {
 }
 
 // growingRoots lists the roots that somebody is fetching, or that a job will.
-func (h *house) growingRoots() []cid.Cid {
-	var list []cid.Cid
-	if h.backlog != nil {
-		list = h.backlog.growing()
-	} else {
-		_ = h.withBacklog(func(b *backlog) error {
-			list = b.growing()
-			return nil
-		})
-	}
+func (h *house) growingRoots() (list []cid.Cid, err error) {
+	err = h.withBacklog(func(b *backlog) (err error) {
+		list, err = b.growing()
+		return err
+	})
 	h.growingMu.Lock()
 	defer h.growingMu.Unlock()
 	for c := range h.growing {
@@ -249,7 +253,7 @@ func (h *house) growingRoots() []cid.Cid {
 			list = append(list, c)
 		}
 	}
-	return list
+	return list, err
 }
 
 // grow notes that a root is being fetched, until the returned function is called.

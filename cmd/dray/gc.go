@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/spf13/cobra"
-
-	"dray/store/disk"
 )
 
 var cmdGC = &cobra.Command{
@@ -111,11 +108,13 @@ func (h *house) tend(ctx context.Context, q quota) {
 	defer t.Stop()
 	var counted, written int64 // what the store held when that had been written
 	look := int64(-1)          // bytes from which on it is worth to look
+	changes := int64(0)        // of roots, when it was last looked
 	looked := time.Now()
 	for {
-		if look < 0 || counted+h.store.Written()-written > look {
+		changed := h.changes.Load()
+		if look < 0 || counted+h.store.Written()-written > look || counted > q.Bytes && changed != changes {
 			var err error
-			written = h.store.Written()
+			changes, written = changed, h.store.Written()
 			if counted, err = h.keepWithin(ctx, q); err != nil && ctx.Err() == nil {
 				h.env.log().Error("cannot collect garbage", "err", err)
 			}
@@ -141,9 +140,6 @@ func (h *house) keepWithin(ctx context.Context, q quota) (int64, error) {
 	}
 	h.noteFollowed(ctx)
 	r, err := h.collect(ctx, quota{Bytes: q.Bytes - q.Bytes/tendMargin}, false)
-	if errors.Is(err, disk.ErrCollecting) {
-		return q.Bytes, nil // somebody has typed dray gc
-	}
 	if err != nil {
 		return held.Bytes, err
 	}

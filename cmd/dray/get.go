@@ -207,6 +207,9 @@ func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
 	}
 	auto := o.output == "" && t.name == ""
 	if part != nil {
+		if mode != "" {
+			return usagef("--mode is for roots, and what --tensors and --tp get is a part of one; leave it out, or get the whole")
+		}
 		if t.name == "" {
 			t.name = t.root.String()
 		}

@@ -38,6 +38,10 @@ type house struct {
 	// growing counts who fetches a root, guarded by growingMu.
 	growingMu sync.Mutex
 	growing   map[cid.Cid]int
+	// collecting has one slot, held while garbage is collected.
+	collecting chan struct{}
+	// changes counts what was done to roots.
+	changes atomic.Int64
 	// lost has one slot: something that a root needs may be gone.
 	lost chan struct{}
 }
@@ -107,7 +111,7 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	if err := makeHome(home); err != nil {
 		return nil, err
 	}
-	h := &house{home: home, env: e, lost: make(chan struct{}, 1)}
+	h := &house{home: home, env: e, lost: make(chan struct{}, 1), collecting: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			h.shut()

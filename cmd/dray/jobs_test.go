@@ -59,6 +59,18 @@ func cmdMoved(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
+func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 3, "eventually NAME JOB STATE")
+	eventually(ts, func() bool {
+		for _, j := range jobsOf(ts, args[0]) {
+			if strconv.Itoa(int(j.Job)) == args[1] && j.State.String() == args[2] {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, len(args) == 3 && (args[1] == "jobs" || args[1] == "held"), "await NAME jobs|held NUMBER")
 	want, err := strconv.ParseInt(args[2], 10, 64)

@@ -71,7 +71,7 @@ func (b *backlog) order(q *getRequest, class jobs.Class) (id jobs.ID, fresh bool
 	o := *q
 	o.Peers = nil // they are the job's
 	j.Order = encode(o)
-	o.Force, o.Mode, o.Timeout = false, "", 0
+	o.Timeout = 0
 	j.Key = string(encode(o))
 	var added error
 	recorded := b.ask(func() { id, fresh, added = b.queue.Add(b.now(), j) })

@@ -68,6 +68,7 @@ func runRm(ctx context.Context, e *env, args []string) error {
 func removeRoot(ctx context.Context, h *house, q removeRequest, _ pipes[nothing]) (removeResult, error) {
 	h.rootsMu.Lock()
 	defer h.rootsMu.Unlock()
+	defer h.changes.Add(1)
 	roots, err := h.store.Roots(ctx)
 	if err != nil {
 		return removeResult{}, err

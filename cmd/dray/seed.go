@@ -217,6 +217,7 @@ func setRoot(ctx context.Context, h *house, q rootRequest, _ pipes[nothing]) (ro
 	if err := h.store.SetRoot(ctx, r); err != nil {
 		return rootRecord{}, err
 	}
+	h.changes.Add(1)
 	h.lookAfter()
 	return rootRecord{CID: r.CID.String(), Path: r.Path, Mode: r.Mode, Pinned: r.Pinned}, h.store.Sync(ctx)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"dray"
@@ -208,6 +209,7 @@ func TestSweepAndWrite(t *testing.T) {
 	all := loose(t, 4, 60)
 	var wg sync.WaitGroup
 	done := make(chan struct{})
+	var runs atomic.Int64
 	wg.Go(func() {
 		for {
 			select {
@@ -224,9 +226,10 @@ func TestSweepAndWrite(t *testing.T) {
 				t.Error(err)
 			}
 			c.Close()
+			runs.Add(1)
 		}
 	})
-	for round := range 6 {
+	for round := 0; runs.Load() < 30; round++ {
 		rng := rand.New(rand.NewPCG(uint64(round), 1))
 		release := s.Hold()
 		var seen []dray.Block
