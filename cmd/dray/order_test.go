@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +31,7 @@ func TestReasonOf(t *testing.T) {
 		{resumable{hint: "again", err: &dray.Error{Op: "get", Err: dray.ErrTimeout}}, jobs.TimedOut},
 		{&dray.Error{Op: "get", Err: dray.ErrNotFound}, jobs.NotFound},
 		{fmt.Errorf("%w: %w", dray.ErrNotFound, fs.ErrNotExist), jobs.Broken}, // a directory that is gone
+		{&dray.Error{Op: "put", Err: &fs.PathError{Op: "write", Path: "/x", Err: syscall.EIO}}, jobs.Faulty},
 		{&dray.Error{Op: "get", Err: dray.ErrCorrupt}, jobs.Corrupt},
 		{fs.ErrPermission, jobs.Broken},
 	} {
@@ -41,7 +43,7 @@ func TestReasonOf(t *testing.T) {
 
 // Every job that failed, waits or is paused says what can be done.
 func TestRemedy(t *testing.T) {
-	for r := jobs.Unreachable; r <= jobs.Broken; r++ {
+	for r := jobs.Unreachable; r <= jobs.Faulty; r++ {
 		j := jobs.Job{ID: 7, State: jobs.Failed, Reason: r}
 		if s := remedy(&j); s == "" || r != jobs.Refused && !strings.Contains(s, "jobs retry 7") {
 			t.Errorf("%v: %q", r, s)
