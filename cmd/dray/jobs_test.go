@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -72,7 +73,7 @@ func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 3 && (args[1] == "jobs" || args[1] == "held"), "await NAME jobs|held NUMBER")
+	need(ts, neg, len(args) == 3 && slices.Contains([]string{"jobs", "held", "peers"}, args[1]), "await NAME jobs|held|peers NUMBER")
 	want, err := strconv.ParseInt(args[2], 10, 64)
 	ts.Check(err)
 	eventually(ts, func() bool {
@@ -81,6 +82,9 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 			out := drayOf(ts, args[0], "gc", "--dry-run", "--json")
 			ts.Check(json.Unmarshal(out, &r))
 			return r.Before <= want
+		}
+		if args[1] == "peers" {
+			return int64(strings.Count(string(drayOf(ts, args[0], "peers", "--json")), "\n")) == want
 		}
 		list := jobsOf(ts, args[0])
 		for _, j := range list {

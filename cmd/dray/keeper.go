@@ -26,11 +26,10 @@ func (h *house) lookAfter() {
 	}
 }
 
-// tendRoots does for roots what their modes say, while the daemon runs.
+// tendRoots orders what is lost of roots that are to be kept, while the daemon runs.
 func (h *house) tendRoots(ctx context.Context) {
-	whole, connected := time.NewTicker(keepEvery), time.NewTicker(connectEvery)
+	whole := time.NewTicker(keepEvery)
 	defer whole.Stop()
-	defer connected.Stop()
 	h.mendRoots(ctx)
 	for {
 		select {
@@ -41,8 +40,6 @@ func (h *house) tendRoots(ctx context.Context) {
 				return
 			}
 			h.mendRoots(ctx)
-		case <-connected.C:
-			h.stayConnected(ctx)
 		case <-ctx.Done():
 			return
 		}
@@ -52,10 +49,17 @@ func (h *house) tendRoots(ctx context.Context) {
 // startKeeping begins to do what the modes of roots say, and returns what ends that.
 func (h *house) startKeeping() (end func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	ended := watch(func(<-chan struct{}) { h.tendRoots(ctx) })
+	mended := watch(func(<-chan struct{}) { h.tendRoots(ctx) })
+	connected := watch(func(<-chan struct{}) {
+		for ctx.Err() == nil {
+			h.stayConnected(ctx)
+			_ = pause(ctx, connectEvery)
+		}
+	})
 	return func() {
 		cancel(errStopping)
-		ended()
+		mended()
+		connected()
 	}
 }
 

@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 //	moved NAME JOB BYTES        wait until that job of the server NAME has so many bytes in place
 //	eventually NAME JOB STATE   wait until that job of the server NAME is in that state
 //	await NAME jobs NUMBER      wait until the server NAME has so many jobs, and all are done
+//	await NAME peers NUMBER     wait until the server NAME is connected to so many
 //	await NAME held BYTES       wait until the store of the server NAME has no more bytes of its own than that
 //	cull NAME KILLS             collect garbage in a home and kill -9 that at random, so many times
 //	carried NAME OP BYTES       compare what the throttle NAME carried to clients with a number, by < or >

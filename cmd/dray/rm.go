@@ -125,6 +125,7 @@ func (h *house) forget(ctx context.Context, doomed disk.Root, others []disk.Root
 			return removeResult{}, err
 		}
 	}
+	h.node.Removed(list...)
 	for _, f := range doomed.Files {
 		if !slices.ContainsFunc(others, func(r disk.Root) bool { return slices.Contains(r.Files, f) }) {
 			if err := h.store.Forget(ctx, f); err != nil {

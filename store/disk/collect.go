@@ -271,7 +271,7 @@ func (s *Store) owned(ctx context.Context, use func(mh string, own int64) error)
 }
 
 const (
-	sweepBatch = 256                  // blocks dropped at a time
+	sweepBatch = 64                   // blocks dropped at a time: whoever reads one waits for that long
 	sweepPause = 2 * time.Millisecond // in between, for those who write
 )
 
