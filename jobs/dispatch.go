@@ -223,7 +223,7 @@ func (q *Queue) settle(now time.Duration, e *entry, o *Outcome) {
 	switch o.Reason {
 	case NoSpace:
 		q.wait(e, now+q.cfg.Space)
-	case Unreachable, NotFound, TimedOut:
+	case Unreachable, NotFound, TimedOut, Faulty:
 		if e.fails++; e.fails == 1 {
 			e.since = now
 		}
@@ -295,7 +295,7 @@ func (q *Queue) named(p dray.PeerID) []*entry {
 func (q *Queue) SourceUp(now time.Duration, p dray.PeerID) {
 	delete(q.outages, p)
 	for _, e := range q.named(p) {
-		if e.State == Waiting && e.Reason != NoSpace {
+		if e.State == Waiting && !e.Reason.local() {
 			e.fails = 0
 			q.queue(e)
 		}
@@ -307,7 +307,7 @@ func (q *Queue) SourceUp(now time.Duration, p dray.PeerID) {
 func (q *Queue) Waits() []dray.PeerID {
 	seen := make(map[dray.PeerID]bool)
 	for _, e := range q.jobs {
-		if e.State != Waiting || e.Reason == NoSpace {
+		if e.State != Waiting || e.Reason.local() {
 			continue
 		}
 		for _, s := range e.Sources {

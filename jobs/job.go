@@ -46,8 +46,8 @@ func (s State) active() bool { return s == Queued || s == Running || s == Waitin
 // Reason is why a job failed, or waits.
 type Reason uint8
 
-// The reasons. After Unreachable, NotFound and TimedOut a job is tried again until the patience is over, after NoSpace for
-// ever. The others are for people to settle.
+// The reasons. After Unreachable, NotFound, TimedOut and Faulty a job is tried again until the patience is over, after
+// NoSpace for ever. The others are for people to settle.
 const (
 	None        Reason = iota
 	Unreachable        // nobody who may have it could be asked
@@ -58,9 +58,13 @@ const (
 	Refused            // whoever has it does not give it to us
 	Corrupt            // what is there is not what it should be
 	Broken             // anything else, such as a directory that cannot be written
+	Faulty             // the disk could not be read or written
 )
 
-var reasonNames = []string{"", "unreachable", "not found", "timed out", "no space", "exists", "refused", "corrupt", "broken"}
+var reasonNames = []string{"", "unreachable", "not found", "timed out", "no space", "exists", "refused", "corrupt", "broken", "faulty disk"}
+
+// local reports whether it is this host's own trouble, in which no source helps.
+func (r Reason) local() bool { return r == NoSpace || r == Faulty }
 
 // String returns the reason as a word or two, empty for None.
 func (r Reason) String() string { return word(reasonNames, uint8(r)) }

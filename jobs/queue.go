@@ -231,7 +231,7 @@ func (q *Queue) merge(now time.Duration, e *entry, j *Job) {
 		return
 	}
 	q.note(e)
-	if e.State == Waiting && e.Reason != NoSpace {
+	if e.State == Waiting && !e.Reason.local() {
 		q.queue(e) // there may be somebody new to ask
 	}
 }

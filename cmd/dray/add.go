@@ -225,6 +225,8 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 	if err != nil {
 		return addResult{}, usageError{err}
 	}
+	release := h.store.Hold() // until the root is recorded
+	defer release()
 	pending, err := q.pending()
 	if err != nil {
 		return addResult{}, err
@@ -263,6 +265,9 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 
 // remember records a root, with the files of earlier copies of it.
 func (h *house) remember(ctx context.Context, r disk.Root) error {
+	h.rootsMu.Lock()
+	defer h.rootsMu.Unlock()
+	defer h.changes.Add(1)
 	r.Added = time.Now().UTC()
 	old, err := h.store.Root(ctx, r.CID)
 	switch {

@@ -52,6 +52,7 @@ func (h *house) reach(peers []transport.Peer) (n *node.Node, offline bool, done 
 
 // ask begins to ask for blocks under a root. The returned context ends when it is hopeless, with the reason.
 func (h *house) ask(ctx context.Context, t target, order exchange.Order) (context.Context, *asking, error) {
+	h.used(ctx, t.root)
 	n, offline, done, err := h.reach(t.peers)
 	if err != nil {
 		return ctx, nil, err

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"dray"
 	"dray/jobs"
@@ -175,10 +178,7 @@ func (b *backlog) look() {
 		clear(b.up)
 		return
 	}
-	connected := make(map[dray.PeerID]bool)
-	for _, p := range b.h.node.Peers() {
-		connected[p.ID] = true
-	}
+	connected := b.h.connectedPeers()
 	for _, p := range waits {
 		if connected[p] && !b.up[p] {
 			b.queue.SourceUp(b.now(), p)
@@ -272,10 +272,7 @@ func (b *backlog) judge(ctx context.Context, j *jobs.Job, o *jobs.Outcome, err e
 		o.Reason = reasonOf(err)
 	}
 	o.Message = shortError(err)
-	connected := make(map[dray.PeerID]bool)
-	for _, p := range b.h.node.Peers() {
-		connected[p.ID] = true
-	}
+	connected := b.h.connectedPeers()
 	for _, s := range j.Sources {
 		deaf := o.Reason == jobs.Unreachable && !connected[s.Peer]
 		dumb := o.Reason == jobs.TimedOut && !o.Moved
@@ -312,4 +309,42 @@ func (n *getNote) fetched() int64 {
 		sum += s.Bytes
 	}
 	return sum
+}
+
+// connectedPeers is the set of those who are connected.
+func (h *house) connectedPeers() map[dray.PeerID]bool {
+	connected := make(map[dray.PeerID]bool)
+	for _, p := range h.node.Peers() {
+		connected[p.ID] = true
+	}
+	return connected
+}
+
+// jobs lists the jobs of a daemon; none without one.
+func (h *house) jobs() (list []jobs.Job) {
+	if h.backlog != nil {
+		_ = h.backlog.ask(func() { list = h.backlog.queue.Jobs() })
+	}
+	return list
+}
+
+// growing lists the roots that are being fetched, or will be.
+func (b *backlog) growing() (roots []cid.Cid, err error) {
+	var list []jobs.Job
+	if err := b.ask(func() { list = b.queue.Jobs() }); errors.Is(err, errStopping) {
+		return nil, err // any other is the journal's, which says nothing about what is in the queue
+	}
+	for i := range list {
+		if s := list[i].State; s == jobs.Done || s == jobs.Failed || s == jobs.Cancelled {
+			continue
+		}
+		q, err := orderOf(&list[i])
+		if err != nil {
+			continue
+		}
+		if t, err := q.target(); err == nil && !slices.Contains(roots, t.root) {
+			roots = append(roots, t.root)
+		}
+	}
+	return roots, nil
 }

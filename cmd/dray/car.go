@@ -195,6 +195,8 @@ func runCarImport(ctx context.Context, e *env, args []string) error {
 const importBatch = 4 << 20 // bytes put at a time
 
 func importCAR(ctx context.Context, h *house, q carImportRequest, p pipes[nothing]) (carImportResult, error) {
+	release := h.store.Hold() // until the roots are recorded
+	defer release()
 	var (
 		batch []dray.Block
 		held  int

@@ -11,9 +11,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// cmdEventually runs a command again and again until it ends with a code and prints something, for a while.
-func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) > 2, "eventually CODE PATTERN PROGRAM ARGS…")
+// cmdRetry runs a command again and again until it ends with a code and prints something, for a while.
+func cmdRetry(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) > 2, "retry CODE PATTERN PROGRAM ARGS…")
 	want, err := regexp.Compile(args[1])
 	ts.Check(err)
 	tick := time.NewTicker(200 * time.Millisecond)

@@ -207,6 +207,9 @@ func runGet(ctx context.Context, e *env, o getOptions, args []string) error {
 	}
 	auto := o.output == "" && t.name == ""
 	if part != nil {
+		if mode != "" {
+			return usagef("--mode is for roots, and what --tensors and --tp get is a part of one; leave it out, or get the whole")
+		}
 		if t.name == "" {
 			t.name = t.root.String()
 		}
@@ -387,6 +390,7 @@ func getTarget(ctx context.Context, h *house, q getRequest, p pipes[getNote]) (g
 	}
 	g := &getting{h: h, q: q, t: t, note: p.note, start: time.Now(), lastMove: time.Now()}
 	g.note(getNote{Event: "started", CID: t.root.String()})
+	defer h.grow(t.root)()
 	if len(t.names) > 0 {
 		if t.root, err = h.lookup(ctx, t); err != nil {
 			return getOutcome{}, err
@@ -395,6 +399,7 @@ func getTarget(ctx context.Context, h *house, q getRequest, p pipes[getNote]) (g
 			return getOutcome{}, err
 		}
 		g.t = target{root: t.root, peers: t.peers}
+		defer h.grow(t.root)()
 	}
 	if q.Part != nil {
 		return g.part(ctx, q.Part)

@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"dray"
 	"dray/node"
@@ -30,6 +33,18 @@ type house struct {
 	stopping atomic.Bool
 	bans     banList
 	door     *door
+
+	// rootsMu is held by whoever reads a root's record to write another one, and while it is decided which roots go.
+	rootsMu sync.Mutex
+	// growing counts who fetches a root, guarded by growingMu.
+	growingMu sync.Mutex
+	growing   map[cid.Cid]int
+	// collecting has one slot, held while garbage is collected.
+	collecting chan struct{}
+	// changes counts what was done to roots.
+	changes atomic.Int64
+	// lost has one slot: something that a root needs may be gone.
+	lost chan struct{}
 }
 
 // access says what a command needs of a home.
@@ -99,13 +114,15 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	if err := makeHome(home); err != nil {
 		return nil, err
 	}
-	h := &house{home: home, env: e}
+	h := &house{home: home, env: e, lost: make(chan struct{}, 1), collecting: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			h.shut()
 		}
 	}()
-	h.store, err = disk.Open(disk.Config{Dir: filepath.Join(home, "store"), Split: unixfs.SplitLeaf, Frame: unixfs.LeafFrame, Log: e.log()})
+	h.store, err = disk.Open(disk.Config{
+		Dir: filepath.Join(home, "store"), Split: unixfs.SplitLeaf, Frame: unixfs.LeafFrame, Log: e.log(), Lost: h.lookAfter,
+	})
 	if err != nil {
 		if strings.Contains(err.Error(), "in use by") {
 			return nil, fmt.Errorf("%w: the home %s is open in another dray (%w); wait for it, or run `dray serve`, "+
@@ -127,9 +144,11 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 		cfg.Network = h.net
 	}
 	if !a.network {
-		h.node, err = node.New(cfg)
+		if h.node, err = node.New(cfg); err != nil {
+			return h, err
+		}
 		h.door.node = h.node
-		return h, err
+		return h, h.enforceBans()
 	}
 	limits, err := h.beLimited(&cfg)
 	if err != nil {

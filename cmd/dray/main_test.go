@@ -43,6 +43,11 @@ func TestMain(m *testing.M) {
 //	                            times, and begin what was killed again
 //	slay NAME KILLS             kill -9 the server NAME at random, so many times, and begin it again each time
 //	moved NAME JOB BYTES        wait until that job of the server NAME has so many bytes in place
+//	eventually NAME JOB STATE   wait until that job of the server NAME is in that state
+//	await NAME jobs NUMBER      wait until the server NAME has so many jobs, and all are done
+//	await NAME peers NUMBER     wait until the server NAME is connected to so many
+//	await NAME held BYTES       wait until the store of the server NAME has no more bytes of its own than that
+//	cull NAME KILLS             collect garbage in a home and kill -9 that at random, so many times
 //	carried NAME OP BYTES       compare what the throttle NAME carried to clients with a number, by < or >
 //	halt NAME                   SIGTERM it, and expect exit code 0
 //	proxy NAME ADDR BYTES       set $NAME to an address that leads to ADDR and goes dumb after that many bytes to the client, over all
@@ -64,9 +69,9 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": cmdExit, "random": cmdRandom, "model": cmdModel, "serve": cmdStartServe, "halt": cmdHalt,
 			"proxy": cmdProxy, "start": cmdStart, "outlast": cmdOutlast, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded,
-			"last": cmdLast, "again": cmdAgain, "throttle": cmdThrottle, "mayhem": cmdMayhem, "slay": cmdSlay, "carried": cmdCarried, "moved": cmdMoved,
+			"last": cmdLast, "again": cmdAgain, "throttle": cmdThrottle, "mayhem": cmdMayhem, "slay": cmdSlay, "carried": cmdCarried, "await": cmdAwait, "eventually": cmdEventually, "cull": cmdCull, "moved": cmdMoved,
 			"setlast": cmdSetLast, "garble": cmdGarble, "checkpoint": cmdCheckpoint, "tensors": cmdSameTensors,
-			"eventually": cmdEventually,
+			"retry": cmdRetry,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DRAY_HOME", filepath.Join(e.WorkDir, "home"))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"dray"
@@ -71,7 +72,7 @@ func (b *backlog) order(q *getRequest, class jobs.Class) (id jobs.ID, fresh bool
 	o := *q
 	o.Peers = nil // they are the job's
 	j.Order = encode(o)
-	o.Force, o.Mode, o.Timeout = false, "", 0
+	o.Timeout = 0
 	j.Key = string(encode(o))
 	var added error
 	recorded := b.ask(func() { id, fresh, added = b.queue.Add(b.now(), j) })
@@ -115,6 +116,7 @@ func reasonOf(err error) jobs.Reason {
 	}{
 		{errors.Is(err, dray.ErrNoSpace), jobs.NoSpace},
 		{errors.As(err, &taken) || errors.Is(err, fs.ErrExist), jobs.Exists},
+		{isFaulty(err), jobs.Faulty},
 		{errors.Is(err, disk.ErrGrowing), jobs.TimedOut}, // somebody else is at it
 		{errors.Is(err, dray.ErrUnreachable), jobs.Unreachable},
 		{errors.Is(err, dray.ErrTimeout), jobs.TimedOut},
@@ -128,6 +130,16 @@ func reasonOf(err error) jobs.Reason {
 	return jobs.Broken
 }
 
+// isFaulty reports whether an error is the disk's, or the system's, so that the same may go well later.
+func isFaulty(err error) bool {
+	for _, e := range []error{syscall.EIO, syscall.EROFS, syscall.ENXIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // remedy says what people can do about a job.
 func remedy(j *jobs.Job) string {
 	again := fmt.Sprintf("`dray jobs retry %d` tries again", j.ID)
@@ -136,6 +148,8 @@ func remedy(j *jobs.Job) string {
 		return fmt.Sprintf("`dray jobs resume %d` goes on with it", j.ID)
 	case j.State == jobs.Waiting && j.Reason == jobs.NoSpace:
 		return "make room on the disk: it goes on by itself"
+	case j.State == jobs.Waiting && j.Reason == jobs.Faulty:
+		return "look after the disk: it goes on by itself"
 	case j.State == jobs.Waiting:
 		return fmt.Sprintf("it is tried again by itself; `dray jobs retry %d` does so now", j.ID)
 	case j.State != jobs.Failed:

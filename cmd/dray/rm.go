@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -66,6 +67,9 @@ func runRm(ctx context.Context, e *env, args []string) error {
 }
 
 func removeRoot(ctx context.Context, h *house, q removeRequest, _ pipes[nothing]) (removeResult, error) {
+	h.rootsMu.Lock()
+	defer h.rootsMu.Unlock()
+	defer h.changes.Add(1)
 	roots, err := h.store.Roots(ctx)
 	if err != nil {
 		return removeResult{}, err
@@ -75,6 +79,8 @@ func removeRoot(ctx context.Context, h *house, q removeRequest, _ pipes[nothing]
 	})
 	doomed := disk.Root{}
 	switch {
+	case i >= 0 && roots[i].Pinned:
+		return removeResult{}, fmt.Errorf("%v is pinned; take the pin off first, with `dray pin --rm %v`", roots[i].CID, roots[i].CID)
 	case i >= 0:
 		doomed = roots[i]
 		roots = slices.Delete(roots, i, i+1)
@@ -100,7 +106,7 @@ func removeRoot(ctx context.Context, h *house, q removeRequest, _ pipes[nothing]
 // forget deletes what is under one root and under no other. What it deletes first is the root's record, so that an
 // interrupted rm leaves unreferenced blocks and no root without its blocks; the same rm by CID then finishes.
 func (h *house) forget(ctx context.Context, doomed disk.Root, others []disk.Root) (removeResult, error) {
-	keep := make(map[string]struct{})
+	keep := make(disk.Marks)
 	for _, r := range others {
 		if err := h.reachable(ctx, r.CID, keep, nil); err != nil {
 			return removeResult{}, err
@@ -125,6 +131,7 @@ func (h *house) forget(ctx context.Context, doomed disk.Root, others []disk.Root
 			return removeResult{}, err
 		}
 	}
+	h.node.Removed(list...)
 	for _, f := range doomed.Files {
 		if !slices.ContainsFunc(others, func(r disk.Root) bool { return slices.Contains(r.Files, f) }) {
 			if err := h.store.Forget(ctx, f); err != nil {
@@ -136,39 +143,69 @@ func (h *house) forget(ctx context.Context, doomed disk.Root, others []disk.Root
 }
 
 // reachable visits every block under a root that the store holds and that is not in seen, parents first, and adds it to
-// seen. Leaves are not read where their parents tell that they are leaves.
-func (h *house) reachable(ctx context.Context, root cid.Cid, seen map[string]struct{}, visit func(cid.Cid, int64) error) error {
+// seen.
+func (h *house) reachable(ctx context.Context, root cid.Cid, seen disk.Marks, visit func(cid.Cid, int64) error) error {
+	w := walking{
+		stat:  func(c cid.Cid) (int64, error) { return h.store.Stat(ctx, c) },
+		get:   func(c cid.Cid) (dray.Block, error) { return h.store.Get(ctx, c) },
+		enter: seen.Add, visit: visit,
+	}
+	return w.over(root)
+}
+
+// walking is a walk over what a store holds under a root.
+type walking struct {
+	stat func(cid.Cid) (size int64, err error)
+	get  func(cid.Cid) (dray.Block, error)
+	// enter reports whether a block that is held is to be visited: not twice.
+	enter func(cid.Cid) bool
+	// visit, if set, is called for each.
+	visit func(cid.Cid, int64) error
+	// lacks, if set, is called for each block that is missing, with whether it may have others below it.
+	lacks func(deep bool)
+}
+
+// over walks over a root, parents first. Leaves are not read where their parents tell that they are leaves.
+func (w *walking) over(root cid.Cid) error {
 	type step struct {
 		cid cid.Cid
 		// leaf is the content that its parent says it has, or -1 if it may have children.
 		leaf int64
 	}
+	lacking := func(s step) {
+		if w.lacks != nil {
+			w.lacks(s.leaf < 0 && s.cid.Prefix().Codec != cid.Raw)
+		}
+	}
 	stack := []step{{root, -1}}
 	for len(stack) > 0 {
 		s := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		key := string(s.cid.Hash())
-		if _, twice := seen[key]; twice || dray.IsIdentity(s.cid) {
+		if dray.IsIdentity(s.cid) {
 			continue
 		}
-		size, err := h.store.Stat(ctx, s.cid)
+		size, err := w.stat(s.cid)
 		if isGone(err) {
+			lacking(s)
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		seen[key] = struct{}{}
-		if visit != nil {
-			if err := visit(s.cid, size); err != nil {
+		if !w.enter(s.cid) {
+			continue
+		}
+		if w.visit != nil {
+			if err := w.visit(s.cid, size); err != nil {
 				return err
 			}
 		}
 		if s.cid.Prefix().Codec == cid.Raw || s.leaf >= 0 && size >= s.leaf {
 			continue
 		}
-		b, err := h.store.Get(ctx, s.cid)
+		b, err := w.get(s.cid)
 		if isGone(err) {
+			lacking(s)
 			continue
 		}
 		if err != nil {

@@ -23,7 +23,8 @@ with 0.
 
 It listens on TCP, QUIC, WebSocket and WebTransport on all interfaces, on ports that the system chooses, unless told
 otherwise with --listen. Everybody is served who connects; with --admission members only those are whom ` + "`dray members`" + `
-lists, and with a swarm key (` + "`dray swarm-key`" + `) nobody else can connect at all. Blocks travel encrypted, unless --data-plane authenticated is given here and there: then it is
+lists, and with a swarm key (` + "`dray swarm-key`" + `) nobody else can connect at all. With --quota it keeps the store's own
+copies within a size, see ` + "`dray gc`" + `. Blocks travel encrypted, unless --data-plane authenticated is given here and there: then it is
 certain who sends them and what they are, but whoever can listen on the line can read them. With --json its first line is {"peer":…,"addrs":[…]}.`,
 	Example: `  dray serve
   dray serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1`,
@@ -31,8 +32,12 @@ certain who sends them and what they are, but whoever can listen on the line can
 }
 
 func newServe(e *env) *cobra.Command {
-	var listen []string
-	c := bind(e, cmdServe, func(ctx context.Context, e *env, _ []string) error { return runServe(ctx, e, listen) })
+	var (
+		listen []string
+		limit  string
+	)
+	c := bind(e, cmdServe, func(ctx context.Context, e *env, _ []string) error { return runServe(ctx, e, listen, limit) })
+	quotaFlag(c, &limit)
 	listenFlag(c, &listen)
 	planeFlag(e, c)
 	limitFlags(e, c)
@@ -70,14 +75,21 @@ func listenFlag(c *cobra.Command, listen *[]string) {
 		"multiaddr to accept connections on, such as /ip4/0.0.0.0/tcp/4001 (repeatable)")
 }
 
-func runServe(ctx context.Context, e *env, listen []string) error {
+func runServe(ctx context.Context, e *env, listen []string, limit string) error {
+	q, err := parseQuota(limit)
+	if err != nil {
+		return err
+	}
 	d, err := startDaemon(ctx, e, listen)
 	if err != nil {
 		return err
 	}
 	err = d.announce(e)
 	if err == nil {
+		end := d.house.startTending(q)
+		defer end()
 		<-ctx.Done()
+		end()
 	}
 	e.tell("stopping")
 	return errors.Join(err, d.close())
@@ -88,6 +100,7 @@ type daemon struct {
 	house   *house
 	control *control
 	unwatch func() // ends watching the members file
+	keeping func() // ends what is done for kept roots
 }
 
 func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) {
@@ -134,7 +147,7 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
-	return &daemon{house: h, control: c, unwatch: h.watchMembers()}, nil
+	return &daemon{house: h, control: c, unwatch: h.watchMembers(), keeping: h.startKeeping()}, nil
 }
 
 // checkListen says what is wrong with an address to listen on.
@@ -158,6 +171,7 @@ func (d *daemon) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTime)
 	defer cancel()
 	d.house.node.Goodbye(ctx)
+	d.keeping()
 	return d.house.Close()
 }
 

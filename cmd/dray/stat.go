@@ -11,6 +11,7 @@ import (
 
 	"dray"
 	"dray/exchange"
+	"dray/store/disk"
 	"dray/unixfs"
 )
 
@@ -126,7 +127,7 @@ func (h *house) statFiles(ctx context.Context, w *unixfs.Walk, r *statResult) er
 // statOther counts what is here of a root that is no file.
 func (h *house) statOther(ctx context.Context, c cid.Cid, r *statResult) error {
 	r.Kind = "other"
-	return h.reachable(ctx, c, make(map[string]struct{}), func(_ cid.Cid, size int64) error {
+	return h.reachable(ctx, c, make(disk.Marks), func(_ cid.Cid, size int64) error {
 		r.Leaves, r.HeldLeaves = r.Leaves+1, r.HeldLeaves+1
 		r.Bytes, r.HeldBytes = r.Bytes+size, r.HeldBytes+size
 		return nil

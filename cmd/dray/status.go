@@ -3,6 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,7 +24,7 @@ went well in them, and healthy again after two good ones. The whole is as bad as
 
 It exits with 0 when all is healthy or not known yet, and with 1 otherwise or when no daemon runs. With --json it prints
 {"version":…,"home":…,"peer":…,"addrs":[…],"since":…,"health":…,"parts":[{"name":…,"health":…,"since":…,"reason":…,
-"operations":…,"errors":…,"latency_ms":…,"history":[…]}],"peers":…}.`,
+"operations":…,"errors":…,"latency_ms":…,"history":[…]}],"peers":…,"jobs":{"running":…,…}}.`,
 	Example: "  dray status",
 	Args:    arguments(0, 0, ""),
 }
@@ -36,6 +40,8 @@ type status struct {
 	Health node.Condition `json:"health"`
 	Parts  []vitalPart    `json:"parts"`
 	Peers  int            `json:"peers"`
+	// Jobs counts the jobs in each state, see dray jobs.
+	Jobs map[string]int `json:"jobs,omitempty"`
 }
 
 // vitalPart is how one part of it does.
@@ -78,6 +84,12 @@ func tellStatus(_ context.Context, h *house, _ nothing, _ pipes[nothing]) (statu
 		}
 		s.Parts = append(s.Parts, p)
 	}
+	for _, j := range h.jobs() {
+		if s.Jobs == nil {
+			s.Jobs = make(map[string]int)
+		}
+		s.Jobs[j.State.String()]++
+	}
 	return s, nil
 }
 
@@ -111,6 +123,13 @@ func runStatus(ctx context.Context, e *env, _ []string) error {
 				line += ", " + p.Reason
 			}
 			e.printf("%s", line)
+		}
+		if len(s.Jobs) > 0 {
+			var counts []string
+			for _, name := range slices.Sorted(maps.Keys(s.Jobs)) {
+				counts = append(counts, fmt.Sprintf("%d %s", s.Jobs[name], name))
+			}
+			e.printf("jobs: %s", strings.Join(counts, ", "))
 		}
 	}
 	if err == nil && s.Health > node.Healthy {

@@ -97,19 +97,22 @@ func (q *targetRequest) target() (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	t := target{root: root, names: q.Names}
-	if t.secret, err = decodeSecret(q.Capability); err != nil {
-		return target{}, err
-	}
+	t := target{root: root, names: q.Names, peers: q.peers()}
+	t.secret, err = decodeSecret(q.Capability)
+	return t, err
+}
+
+// peers reads the addresses.
+func (q *targetRequest) peers() []transport.Peer {
+	var peers []transport.Peer
 	for _, a := range q.Peers {
 		p, err := p2p.ParseAddr(a)
 		if err != nil {
 			continue // a ticket may name addresses of a kind that this version cannot dial
 		}
-		t.peers = append(t.peers, p)
+		peers = append(peers, p)
 	}
-	t.peers = mergePeers(t.peers)
-	return t, nil
+	return mergePeers(peers)
 }
 
 // begin reads the target and bounds the time, where the task runs, so that whoever runs it can say what it waited for. A private

@@ -118,6 +118,6 @@ func tasks() []served {
 		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskBan, taskUnban,
 		taskLimit, taskStatus,
 		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport, taskUnshare,
-		taskOrder, taskJobs, taskJobsSteer, taskJobsWait,
+		taskGC, taskRoot, taskOrder, taskJobs, taskJobsSteer, taskJobsWait,
 	}
 }

@@ -89,5 +89,8 @@ func verifyStore(ctx context.Context, h *house, q verifyRequest, p pipes[problem
 		}
 		p.note(n)
 	}})
+	if s.Problems > 0 {
+		h.lookAfter()
+	}
 	return verifyResult{Files: s.Files, Blocks: s.Blocks, Bytes: s.Bytes, Problems: s.Problems}, err
 }

@@ -42,8 +42,7 @@ type Journal struct {
 	sync  func(*os.File) error
 }
 
-// Open reads the journal at path, making it if there is none, and returns the jobs in it, and how many lines could not be
-// read.
+// Open reads the journal at path, which need not be there, and returns the jobs in it, and how many lines could not be read.
 func Open(path string) (j *Journal, list []jobs.Job, damaged int, err error) {
 	j = &Journal{
 		path: path, last: make(map[jobs.ID]jobs.Job),
@@ -54,7 +53,7 @@ func Open(path string) (j *Journal, list []jobs.Job, damaged int, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, 0, err
 	}
-	anew := err != nil || len(b) > 0 && b[len(b)-1] != '\n'
+	j.unsure = err != nil || len(b) > 0 && b[len(b)-1] != '\n'
 	for len(b) > 0 {
 		line, rest, _ := bytes.Cut(b, []byte("\n"))
 		b = rest
@@ -68,13 +67,12 @@ func Open(path string) (j *Journal, list []jobs.Job, damaged int, err error) {
 		}
 		j.take(r)
 	}
-	if anew || damaged > 0 {
-		err = j.rewrite()
-	} else {
-		err = j.open(path, os.O_WRONLY|os.O_APPEND)
-	}
-	if err != nil {
-		return nil, nil, 0, err
+	// Reading changes nothing, so that it works on a full disk: the first record has the file written anew if need be.
+	j.unsure = j.unsure || damaged > 0
+	if !j.unsure {
+		if j.file, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+			return nil, nil, 0, err
+		}
 	}
 	return j, j.records(), damaged, nil
 }
@@ -122,7 +120,7 @@ func appendLine(dst []byte, r *jobs.Job) []byte {
 
 // Append adds records. When it returns nil they survive the loss of power. After an error they may or may not.
 func (j *Journal) Append(records []jobs.Job) error {
-	if len(records) == 0 && !j.unsure {
+	if len(records) == 0 && (!j.unsure || j.file == nil) {
 		return nil
 	}
 	var b []byte
@@ -189,10 +187,10 @@ func (j *Journal) rewrite() (err error) {
 	return nil
 }
 
-func (j *Journal) open(path string, flag int) (err error) {
-	j.file, err = os.OpenFile(path, flag, 0o600)
-	return err
-}
-
 // Close closes the file. What was appended is in it.
-func (j *Journal) Close() error { return j.file.Close() }
+func (j *Journal) Close() error {
+	if j.file == nil {
+		return nil
+	}
+	return j.file.Close()
+}

@@ -102,7 +102,9 @@ func TestDamagedLine(t *testing.T) {
 	if damaged != 1 || len(list) != 2 || list[0].ID != 1 || list[1].ID != 3 {
 		t.Errorf("%d damaged, %+v", damaged, list)
 	}
-	if _, _, damaged = open(t, path); damaged != 0 {
+	k, _, _ := open(t, path)
+	appendAll(t, k, job(4, jobs.Queued))
+	if _, list, damaged = open(t, path); damaged != 0 || len(list) != 3 {
 		t.Errorf("the damaged line is still there")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"dray"
 	"dray/store/storetest"
@@ -204,5 +205,69 @@ func BenchmarkPutSmall(b *testing.B) {
 			b.Fatal(err)
 		}
 		i++
+	}
+}
+
+// BenchmarkSweep drops 20,000 blocks of 8 KiB while somebody reads others, and reports how fast that is and how long a read
+// took at most.
+func BenchmarkSweep(b *testing.B) {
+	const n = 20_000
+	var took time.Duration
+	var swept float64
+	for b.Loop() {
+		b.StopTimer()
+		s, err := Open(Config{Dir: b.TempDir()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		keep := make(Marks)
+		var read []cid.Cid
+		for i := range n + 100 {
+			block := storetest.Block(uint64(i), 8<<10)
+			if err := s.Put(b.Context(), block); err != nil {
+				b.Fatal(err)
+			}
+			if i >= n {
+				keep.Add(block.CID())
+				read = append(read, block.CID())
+			}
+		}
+		c, err := s.Collect(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		done := make(chan struct{})
+		worst := time.Duration(0)
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				began := time.Now()
+				if _, err := s.GetRaw(b.Context(), read[i%len(read)], nil); err != nil {
+					b.Error(err)
+				}
+				worst = max(worst, time.Since(began))
+			}
+		})
+		began := time.Now()
+		b.StartTimer()
+		freed, err := c.Sweep(b.Context(), SweepConfig{Keep: keep})
+		b.StopTimer()
+		took += time.Since(began)
+		swept += n
+		close(done)
+		wg.Wait()
+		if err != nil || freed.Blocks != n {
+			b.Fatal(freed, err)
+		}
+		c.Close()
+		s.Close()
+		b.ReportMetric(float64(worst)/float64(time.Millisecond), "ms-worst-read")
+		b.ReportMetric(swept/took.Seconds(), "blocks/s")
+		b.StartTimer()
 	}
 }

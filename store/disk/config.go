@@ -34,6 +34,8 @@ type Config struct {
 	FS FS
 	// IndexFS does those of the index. If nil, the operating system does.
 	IndexFS vfs.FS
+	// Lost, if set, is called when a block turned out not to be where it was thought to be. It must not wait.
+	Lost func()
 	// Log receives what the store notices by itself. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -59,6 +61,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.IndexFS == nil {
 		c.IndexFS = vfs.Default
+	}
+	if c.Lost == nil {
+		c.Lost = func() {}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -22,6 +22,7 @@ func (s *Store) Get(ctx context.Context, c cid.Cid) (dray.Block, error) {
 		return dray.Block{}, fail("get", c, err)
 	}
 	defer s.leave()
+	s.touch(c.KeyString())
 	_, b, err := s.get(ctx, c, nil, true)
 	return b, fail("get", c, err)
 }
@@ -32,6 +33,7 @@ func (s *Store) GetRaw(ctx context.Context, c cid.Cid, buf []byte) ([]byte, erro
 		return nil, fail("get", c, err)
 	}
 	defer s.leave()
+	s.touch(c.KeyString())
 	data, _, err := s.get(ctx, c, buf, false)
 	return data, fail("get", c, err)
 }
@@ -87,6 +89,9 @@ func (s *Store) get(ctx context.Context, c cid.Cid, buf []byte, prove bool) ([]b
 			}
 		}
 		if !errors.Is(worst, errGone) {
+			if errors.Is(worst, dray.ErrChanged) || errors.Is(worst, dray.ErrCorrupt) {
+				s.cfg.Lost()
+			}
 			return nil, dray.Block{}, worst
 		}
 	}
@@ -302,6 +307,7 @@ func (s *Store) Stat(ctx context.Context, c cid.Cid) (int64, error) {
 		return 0, fail("stat", c, err)
 	}
 	defer s.leave()
+	s.touch(c.KeyString())
 	n, err := s.stat(ctx, c)
 	return n, fail("stat", c, err)
 }

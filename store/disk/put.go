@@ -43,6 +43,7 @@ func (s *Store) put(ctx context.Context, b dray.Block) error {
 	if err := s.admit(ctx); err != nil {
 		return err
 	}
+	s.touch(mh)
 	if done, err := s.putLeaf(mh, b.CID(), b.Data()); done || err != nil {
 		return err
 	}
@@ -116,6 +117,7 @@ func (s *Store) holds(mh string, data []byte) (bool, error) {
 
 // putLoose keeps a block that is no leaf of a growing file. It keeps mh.
 func (s *Store) putLoose(mh string, data []byte) error {
+	s.written.Add(int64(len(data)))
 	if len(data) <= s.cfg.SmallBlock {
 		s.journal.mu.Lock()
 		defer s.journal.mu.Unlock()

@@ -23,6 +23,7 @@ func segmentNumber(name string) (uint64, bool) {
 func (s *Store) reclaim() {
 	n, live, ok := s.deadest()
 	if !ok {
+		s.squeeze.Store(false)
 		return
 	}
 	if err := s.reclaimSegment(n, live); err != nil {
@@ -30,8 +31,13 @@ func (s *Store) reclaim() {
 	}
 }
 
-// deadest returns a full segment with the fewest live bytes, if less than a quarter of it lives.
+// deadest returns a full segment with the fewest live bytes, if less than a quarter of it lives, or half while
+// garbage is collected.
 func (s *Store) deadest() (n uint64, live int64, ok bool) {
+	most := s.cfg.SegmentSize / 4
+	if s.squeeze.Load() {
+		most = s.cfg.SegmentSize / 2
+	}
 	s.segs.mu.Lock()
 	active := s.segs.number
 	inFlight := make(map[uint64]bool)
@@ -49,7 +55,7 @@ func (s *Store) deadest() (n uint64, live int64, ok bool) {
 	})
 	s.mu.Unlock()
 	for id, c := range s.segs.count {
-		if id == active || inFlight[id] || c.live > s.cfg.SegmentSize/4 {
+		if id == active || inFlight[id] || c.live > most {
 			continue
 		}
 		if !ok || c.live < live || c.live == live && id < n {

@@ -116,6 +116,7 @@ func (r *FileRef) Elsewhere(leaf cid.Cid) (bool, error) {
 		return false, fail(op, leaf, err)
 	}
 	defer r.s.leave()
+	r.s.touch(mh)
 	var room [2]place
 	places, err := r.s.find(room[:0], mh)
 	if err != nil {
@@ -328,6 +329,28 @@ func (s *Store) Forget(ctx context.Context, path string) error {
 		return fail(op, cid.Undef, err)
 	}
 	return fail(op, cid.Undef, s.forgetPath(abs))
+}
+
+// Unchanged reports whether the file at path is referenced and has the size and times that it had then.
+func (s *Store) Unchanged(path string) bool {
+	if s.enter() != nil {
+		return false
+	}
+	defer s.leave()
+	abs, err := absolute(path)
+	if err != nil {
+		return false
+	}
+	id, err := s.fileAt(abs)
+	if err != nil || id == 0 {
+		return false
+	}
+	rec, err := s.fileRecord(id)
+	if err != nil || rec.State != standing {
+		return false
+	}
+	now, err := s.cfg.FS.Stat(abs)
+	return err == nil && now.same(rec.Identity)
 }
 
 func (s *Store) forgetPath(path string) error {

@@ -252,6 +252,7 @@ func (g *Growing) adoptLeaf(ctx context.Context, x *expected, buf *[]byte) (bool
 	if !lacks {
 		return false, nil
 	}
+	s.touch(x.mh)
 	held, err := s.find(nil, x.mh)
 	if err != nil || len(held) == 0 {
 		return false, err

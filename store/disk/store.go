@@ -35,6 +35,11 @@ type Store struct {
 
 	journal journal
 
+	barrier    atomic.Pointer[barrier] // notes what is used; nil most of the time
+	collecting atomic.Bool
+	squeeze    atomic.Bool // segments that are half dead are given back, too
+	written    atomic.Int64
+
 	// broken is why the index can no longer be written; reads go on.
 	broken atomic.Pointer[error]
 
@@ -53,6 +58,7 @@ type Store struct {
 	unsynced   []uint64      // files to be flushed by the next commit
 	commitErr  error         // of the last commit
 	room       chan struct{} // closed when the pending set has room again; nil unless somebody waits
+	holders    int           // who writes something whose root is not recorded yet
 	users      sync.WaitGroup
 
 	kick chan struct{} // one slot: the committer should look
