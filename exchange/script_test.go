@@ -247,6 +247,16 @@ func (s *script) command(name string, args []string) {
 		s.e.Offend(s.now, dray.PeerID(args[0]), &Violation{What: strings.Join(args[1:], " ")})
 	case "dial-failed":
 		s.e.DialFailed(s.now, dray.PeerID(args[0]))
+	case "limits":
+		o := options(args)
+		l := Limits{}
+		if o["down"] != "" {
+			l.Down = int64(s.number(o["down"]))
+		}
+		if o["peer-down"] != "" {
+			l.PeerDown = int64(s.number(o["peer-down"]))
+		}
+		s.e.SetLimits(s.now, l)
 	case "session", "want", "cancel", "cancel-session", "seal", "pause", "resume", "add-peer", "found":
 		s.request(name, args)
 	case "recv":
