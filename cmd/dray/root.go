@@ -72,7 +72,7 @@ func newRoot(e *env) *cobra.Command {
 
 // commands lists the subcommands in the order in which help shows them.
 var commands = []func(*env) *cobra.Command{
-	newShare, newGet, newAdd, newServe, newLs, newTensors, newCat, newStat, newRm, newVerify, newPeers, newStatus, newID, newBlock, newCar,
+	newShare, newGet, newAdd, newServe, newLs, newTensors, newCat, newStat, newRm, newVerify, newPeers, newStatus, newDoctor, newID, newBlock, newCar,
 	newDemo,
 }
 

@@ -115,7 +115,7 @@ func encode(v any) json.RawMessage {
 // tasks lists what the control socket offers.
 func tasks() []served {
 	return []served{
-		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskStatus,
+		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskStatus, taskDoctor,
 		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport,
 	}
 }
