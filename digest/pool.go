@@ -3,6 +3,8 @@ package digest
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"dray"
 )
@@ -23,6 +25,8 @@ type Pool struct {
 	limit int
 	lanes int // How many sha2-256 jobs it takes for the lanes to pay.
 	wg    sync.WaitGroup
+
+	bytes, busy atomic.Int64 // for Stats
 
 	mu     sync.Mutex
 	work   sync.Cond // A job was queued, or closed was set.
@@ -143,6 +147,12 @@ func (p *Pool) Close() error {
 	return nil
 }
 
+// Stats returns how many bytes were hashed since the Pool was made, and how long its workers took together, calls of
+// [Job.Done] included.
+func (p *Pool) Stats() (bytes int64, busy time.Duration) {
+	return p.bytes.Load(), time.Duration(p.busy.Load())
+}
+
 // worker takes jobs until the Pool is closed and empty.
 func (p *Pool) worker() {
 	s := getSummer()
@@ -150,6 +160,10 @@ func (p *Pool) worker() {
 	var batch [laneCount]*Job
 	for {
 		n, laned := p.take(&batch)
+		began, bytes := time.Now(), int64(0)
+		for _, j := range batch[:n] {
+			bytes += int64(len(j.Data))
+		}
 		switch {
 		case n == 0:
 			return
@@ -158,6 +172,8 @@ func (p *Pool) worker() {
 		default:
 			s.batch(batch[:n], never)
 		}
+		p.bytes.Add(bytes)
+		p.busy.Add(int64(time.Since(began)))
 		clear(batch[:n])
 	}
 }

@@ -101,6 +101,9 @@ func (e *Engine) Waits(id SessionID, now time.Duration) []Wait {
 	if e.receiving >= e.cfg.ReceiveBytes || e.receiving > 0 && s.waiting == 0 && s.demanded == 0 && len(s.pending) == 0 {
 		add(Wait{Reason: ReasonWriting, Since: e.storedAt, Bytes: e.receiving})
 	}
+	if b := e.shape.down; e.shape.asks { // a copy: opens brings a bucket up to date
+		add(Wait{Reason: ReasonLimited, Since: max(s.foundAt, s.since), Until: b.opens(now)})
+	}
 	for i, sp := range s.peers {
 		if i == waitPeers {
 			break
@@ -158,6 +161,9 @@ func (sp *sessionPeer) wait(now time.Duration) Wait {
 		w.Until, _ = p.health.Due()
 	case p.withholds || sp.denied && w.Blocks == 0:
 		w.Reason = ReasonRefused
+	case w.Blocks == 0 && p.shape.thirsty:
+		b := p.shape.down
+		w.Reason, w.Until = ReasonLimited, b.opens(now)
 	case w.Blocks == 0:
 		// It was asked whether it has something, or is about to be, unless it has answered.
 		if lacks, again := sp.refused(); lacks {

@@ -23,16 +23,20 @@ func (n *Node) loop() {
 		if n.head < len(n.queue) {
 			jobs, next = n.jobs, n.queue[n.head]
 		}
+		idle := time.Now()
 		select {
 		case <-n.done:
 			return
 		case f := <-n.inputs:
+			n.loads.idle.Add(int64(time.Since(idle)))
 			f()
 			n.drain()
 		case jobs <- next:
+			n.loads.idle.Add(int64(time.Since(idle)))
 			n.popJob()
 			continue // nothing changed for the engine, but Ready is cheap
 		case <-timer.C:
+			n.loads.idle.Add(int64(time.Since(idle)))
 			n.engine.Advance(n.now())
 		}
 	}

@@ -88,6 +88,7 @@ type Node struct {
 	budget  *budget // of bytes being received and not yet written
 	start   time.Time
 	vitals  *vitals
+	loads   loads
 
 	inputs chan func()   // to the loop; bounded, senders wait or give up when done closes
 	jobs   chan job      // from the loop to the store workers

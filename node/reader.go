@@ -74,6 +74,7 @@ const (
 func (r *reader) Read(p []byte) (int, error) {
 	k, err := r.s.Read(p)
 	if k > 0 {
+		r.n.loads.received.Add(int64(k))
 		r.unheard += int64(k)
 		if now := time.Now(); now.Sub(r.beat) > heardEvery {
 			bytes := r.unheard
@@ -91,9 +92,11 @@ func (r *reader) run() error {
 			return nil
 		}
 		arriving = int64(size)
+		began := time.Now()
 		if !r.n.budget.take(arriving) {
 			return nil
 		}
+		r.n.loads.behind.Add(int64(time.Since(began)))
 		taken = arriving
 		r.s.SetReadDeadline(time.Now().Add(frameGrace + time.Duration(size)*time.Second/frameRate))
 		return r.n.buffers.get(size)
@@ -140,7 +143,11 @@ func (r *reader) message(buf []byte, size int64) error {
 	for i := range m.Blocks {
 		j := &jobs[i]
 		j.Prefix, j.Data = m.Blocks[i].Prefix, m.Blocks[i].Data
-		j.Done = func(j *digest.Job) { n.do(func() { n.hashed(r.peer, j, f) }) }
+		j.Done = func(j *digest.Job) {
+			began := time.Now()
+			n.do(func() { n.hashed(r.peer, j, f) })
+			n.loads.told.Add(int64(time.Since(began)))
+		}
 		if err := n.hash.Submit(j); err != nil {
 			return err
 		}

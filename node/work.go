@@ -65,6 +65,7 @@ func (n *Node) load(loads []exchange.Load) {
 			began := time.Now()
 			a.frame, a.err = n.read(l)
 			n.vitals.readDone(began, l.CID, a.err)
+			n.loads.read.add(int64(len(a.frame)), time.Since(began))
 		}
 		out = append(out, a)
 	}
@@ -128,6 +129,7 @@ func (n *Node) write(j job) {
 		began := time.Now()
 		err = n.store.Put(context.WithoutCancel(n.ctx), b)
 		n.vitals.wroteDone(began, err)
+		n.loads.write.add(int64(b.Size()), time.Since(began))
 	}
 	n.do(func() {
 		if err == nil && !j.keep && n.engine.Askers(b.CID()) > len(j.cuts) {

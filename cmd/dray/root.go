@@ -94,6 +94,7 @@ var commands = []func(*env) *cobra.Command{
 	newUnban,
 	newLimit,
 	newStatus,
+	newDoctor,
 	newID,
 	newBlock,
 	newCar,

@@ -116,7 +116,7 @@ func encode(v any) json.RawMessage {
 func tasks() []served {
 	return []served{
 		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskBan, taskUnban,
-		taskLimit, taskStatus,
+		taskLimit, taskStatus, taskDoctor,
 		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport, taskUnshare,
 		taskGC, taskRoot, taskOrder, taskJobs, taskJobsSteer, taskJobsWait,
 	}
