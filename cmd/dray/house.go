@@ -118,8 +118,10 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 		cfg.Network = h.net
 	}
 	if !a.network {
-		h.node, err = node.New(cfg)
-		return h, err
+		if h.node, err = node.New(cfg); err != nil {
+			return nil, err
+		}
+		return h, h.enforceBans()
 	}
 	limits, err := h.beLimited(&cfg)
 	if err != nil {
