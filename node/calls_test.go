@@ -22,7 +22,7 @@ func TestLostPeer(t *testing.T) {
 		err  error
 	}{
 		{"back after a minute", time.Minute, time.Minute + 5*time.Second, nil},
-		{"never back", time.Hour, waitForLost + 10*time.Second, dray.ErrUnreachable},
+		{"never back", time.Hour, WaitForLost + 10*time.Second, dray.ErrUnreachable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestLostPeer(t *testing.T) {
 				if !cut || !told {
 					t.Errorf("cut %v, told %v, after %v", cut, told, time.Since(start))
 				}
-				if took := time.Since(struck); took > c.most || took < min(c.away, waitForLost) {
+				if took := time.Since(struck); took > c.most || took < min(c.away, WaitForLost) {
 					t.Errorf("took %v after the cut", took)
 				}
 				for i, n := range all {
