@@ -233,6 +233,8 @@ func (s *script) command(name string, args []string) {
 			s.swap[id], s.seq[id] = kind == "swap)", 0
 			s.e.PeerUp(s.now, id, Caps{Haves: kind != "old)", Indexes: kind == "swap)"})
 		}
+	case "goodbye":
+		s.e.Goodbye(s.now, dray.PeerID(args[0]))
 	case "peer-down":
 		s.e.PeerDown(s.now, dray.PeerID(args[0]))
 	case "sent":

@@ -28,8 +28,9 @@ type link struct {
 	n        *Node
 	peer     dray.PeerID
 	conn     transport.Conn
-	control  chan *wire.Message // the engine has one message under way, or two after a Restart
-	blocks   chan []outBlock    // bounded by what the engine keeps of the peer's wants
+	voice    *voice // what the engine says to the peer
+	out      *transport.Dispatcher
+	blocks   chan []outBlock // bounded by what the engine keeps of the peer's wants
 	ctx      context.Context
 	cancel   context.CancelFunc
 	version  wire.Version // what the peer speaks; 0 until known
@@ -93,7 +94,6 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	}
 	l := &link{
 		n: n, peer: id, conn: conn,
-		control: make(chan *wire.Message, 2),
 		blocks:  make(chan []outBlock, blockQueue),
 		readers: make(map[*reader]struct{}), failures: failures,
 		arriving: newBudget(2 * wire.MaxFrameSize), since: n.now(),
@@ -103,7 +103,9 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	l.ctx, l.cancel = context.WithCancel(n.ctx)
 	n.links[id] = l
 	l.bulk.from.Store(int64(n.bulkFrom[id]))
-	n.wg.Go(l.writeControl)
+	l.voice = l.newVoice()
+	l.out = l.voice.dispatch()
+	n.wg.Go(func() { <-l.ctx.Done(); l.out.Close() })
 	for range n.cfg.Streams {
 		n.wg.Go(func() { l.writeBlocks(l.blocks, false) })
 	}
@@ -285,50 +287,6 @@ func (l *link) offer(v wire.Version) []transport.Protocol {
 		return protocols()[1:]
 	}
 	return protocols()[:1]
-}
-
-// writeControl writes the engine's messages to the peer, one at a time.
-func (l *link) writeControl() {
-	n := l.n
-	o := outStream{l: l}
-	defer o.reset()
-	var buf []byte
-	for {
-		select {
-		case <-l.ctx.Done():
-			return
-		case m := <-l.control:
-			err := o.open()
-			if err == nil {
-				buf, err = o.writeMessage(buf[:0], m)
-			}
-			if err != nil && o.refusedGuess() {
-				if err = o.open(); err == nil {
-					buf, err = o.writeMessage(buf[:0], m)
-				}
-			}
-			if err != nil {
-				n.do(func() { n.linkFailed(l, err) })
-				return
-			}
-			n.do(func() {
-				if n.links[l.peer] == l {
-					l.failures = 0
-					n.engine.Sent(n.now(), l.peer)
-				}
-			})
-		}
-	}
-}
-
-func (o *outStream) writeMessage(buf []byte, m *wire.Message) ([]byte, error) {
-	for part := range m.Split(o.version, wire.MaxWantlistSize) {
-		var err error
-		if buf, err = wire.AppendMessage(buf, o.version, part); err != nil {
-			return buf, err
-		}
-	}
-	return buf, o.write(buf)
 }
 
 // writeBlocks writes blocks to the peer on one stream. A link has a few such writers; each takes the next block when its

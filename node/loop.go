@@ -66,9 +66,9 @@ func (n *Node) popJob() {
 func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 	for _, s := range r.Sends {
 		if l := n.links[s.Peer]; l != nil {
-			select {
-			case l.control <- s.Message.Clone(): // has room: the engine sends the next only after Sent
-			default:
+			if l.voice.say(s.Message.Clone()) { // has room: the engine sends the next only after Sent
+				l.out.Wake()
+			} else {
 				n.cfg.Log.Error("a link has no room for a message", "peer", s.Peer)
 				n.closeLink(l)
 			}
