@@ -117,7 +117,11 @@ func (f *fuzzed) step() {
 		f.seq[peer] = 0
 		e.PeerUp(f.now, peer, Caps{Haves: true, Indexes: f.byte()%4 != 0})
 	case 1:
-		e.PeerDown(f.now, peer)
+		if f.byte()%2 == 0 {
+			e.PeerDown(f.now, peer)
+		} else {
+			e.Goodbye(f.now, peer)
+		}
 	case 2:
 		if len(f.open) < 3 {
 			f.openSession()

@@ -306,7 +306,11 @@ func (m *model) step() {
 		} else if m.rand.IntN(4) == 0 {
 			m.did("down %v", p.id)
 			p.up, p.writing, p.list = false, false, nil
-			m.e.PeerDown(m.now, p.id)
+			if m.rand.IntN(2) == 0 {
+				m.e.PeerDown(m.now, p.id)
+			} else {
+				m.e.Goodbye(m.now, p.id)
+			}
 		}
 	case 7, 8:
 		m.sent(m.peers[m.rand.IntN(len(m.peers))])

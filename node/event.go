@@ -33,6 +33,8 @@ func (n *Node) event(e Event) {
 			"inbound", e.Info.Inbound)
 	case PeerGone:
 		n.cfg.Log.Info("peer gone", "peer", e.Peer)
+	case PeerRefuses:
+		n.cfg.Log.Warn("a peer refuses this host", "peer", e.Peer, "reason", e.Reason)
 	case DialFailed:
 		n.cfg.Log.Info("dial failed", "peer", e.Peer, "err", e.Err)
 	case VitalChanged:

@@ -70,13 +70,14 @@ func capsOf(v wire.Version) exchange.Caps {
 }
 
 // peerUp and peerDown are called by the network.
-func (n *Node) peerUp(conn transport.Conn) { n.do(func() { n.openLink(conn) }) }
+func (n *Node) peerUp(conn transport.Conn) { n.do(func() { n.knock(conn) }) }
 
 func (n *Node) peerDown(id dray.PeerID) {
 	n.do(func() {
 		if l := n.links[id]; l != nil {
 			n.removeLink(l)
 		}
+		n.guestGone(id)
 	})
 }
 
@@ -132,6 +133,7 @@ func (n *Node) removeLink(l *link) {
 		return
 	}
 	delete(n.links, l.peer)
+	n.departed(l)
 	l.cancel()
 	l.arriving.close()
 	for r := range l.readers {
@@ -146,11 +148,16 @@ func (n *Node) removeLink(l *link) {
 }
 
 func (n *Node) streamOpened(r *reader) {
-	l := n.links[r.peer]
-	if l == nil {
+	switch l := n.links[r.peer]; {
+	case l != nil:
+		n.attach(l, r)
+	case !n.guestKnocks(r):
 		r.s.Reset()
-		return
 	}
+}
+
+// attach makes a stream one of a link's.
+func (n *Node) attach(l *link, r *reader) {
 	l.readers[r] = struct{}{}
 	r.arriving = l.arriving
 	l.heard.Store(uint32(r.version))
@@ -160,6 +167,9 @@ func (n *Node) streamOpened(r *reader) {
 func (n *Node) streamClosed(r *reader) {
 	if l := n.links[r.peer]; l != nil {
 		delete(l.readers, r)
+	}
+	if r.guest != nil {
+		delete(r.guest.readers, r)
 	}
 }
 

@@ -187,5 +187,8 @@ func (n *Node) finish() {
 	for _, l := range n.links {
 		n.closeLink(l)
 	}
+	for _, g := range n.door.guests {
+		n.dismiss(g)
+	}
 	close(n.ended)
 }

@@ -43,6 +43,14 @@ type Config struct {
 	Access Access
 	// Ledger keeps what passed with each peer from one run to the next. If nil, it is forgotten with the Node.
 	Ledger *Ledger
+	// Admission says which peers are heard. What undecided ones say is kept until [Node.Readmit] finds that they are admitted. It
+	// is called on the Node's loop. If nil, everybody is admitted.
+	Admission transport.Admission
+	// Tentative bounds what is kept of undecided peers, which are disconnected after a while.
+	Tentative transport.TentativeConfig
+	// Note is called with each note that a peer sends, after the Node has acted on it, on the Node's loop: it must not block.
+	// If nil, nobody is told.
+	Note func(from dray.PeerID, note wire.Note)
 	// Log receives what an operator may want to know. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -57,6 +65,9 @@ func (c *Config) setDefaults() {
 	c.FrameBytes = max(c.FrameBytes, 2*wire.MaxMessageSize)
 	if c.Streams <= 0 {
 		c.Streams = 2
+	}
+	if c.Tentative.Bytes <= 0 {
+		c.Tentative.Bytes = 256 << 10
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -88,6 +99,7 @@ type Node struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
+	door  door          // who comes and goes; owned by loop
 	added atomic.Uint64 // counts local puts, so that a look-up can tell whether one came between
 
 	// Owned by loop.
@@ -142,6 +154,7 @@ func New(cfg Config) (*Node, error) {
 		walkers:  make(map[walkKey]*walker),
 		guarded:  make(map[cid.Cid]bool),
 	}
+	n.door = newDoor(cfg.Tentative)
 	n.raw, _ = cfg.Store.(dray.RawGetter)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.beginAccess(); err != nil {
@@ -158,6 +171,9 @@ func New(cfg Config) (*Node, error) {
 	n.wg.Go(n.loop)
 	n.wg.Go(n.watchVitals)
 	if n.net != nil {
+		if cfg.Admission != nil {
+			n.wg.Go(n.sweepGuests)
+		}
 		n.net.Handle(protocols(), n.accept)
 		n.net.Notify(n.peerUp, n.peerDown)
 	}

@@ -24,21 +24,22 @@ func (n *Node) accept(conn transport.Conn, s transport.Stream) {
 	}
 	r := &reader{n: n, peer: conn.Peer(), s: s, version: version}
 	_, r.exposed = s.(transport.Exposed)
-	if !n.ask(func() { n.streamOpened(r) }) || r.arriving == nil {
+	if !n.ask(func() { n.streamOpened(r) }) || r.arriving == nil && r.guest == nil {
 		s.Reset()
 		return
 	}
-	err := r.run()
-	var fault *wire.Error
-	switch {
-	case errors.Is(err, io.EOF):
+	r.frames = wire.FrameReader{R: r, Version: version}
+	var err error
+	if r.guest != nil {
+		err = r.linger()
+	}
+	if err == nil {
+		err = r.run()
+	}
+	if errors.Is(err, io.EOF) {
 		s.Close()
-	case errors.As(err, &fault):
-		s.Reset()
-		n.do(func() {
-			n.engine.Offend(n.now(), r.peer, &exchange.Violation{What: "malformed message: " + fault.Error()})
-		})
-	default:
+	} else {
+		r.blame(err)
 		s.Reset()
 	}
 	n.do(func() { n.streamClosed(r) })
@@ -50,6 +51,8 @@ type reader struct {
 	peer    dray.PeerID
 	s       transport.Stream
 	version wire.Version
+	frames  wire.FrameReader
+	guest   *guest // as which the peer came, or nil
 	// arriving bounds the frames of the peer's that have begun and not ended: it could hold all memory with frames that never
 	// end.
 	arriving *budget
@@ -82,7 +85,6 @@ func (r *reader) Read(p []byte) (int, error) {
 }
 
 func (r *reader) run() error {
-	frames := wire.FrameReader{R: r, Version: r.version}
 	var arriving, taken int64
 	alloc := func(size int) []byte {
 		if !r.arriving.take(int64(size)) {
@@ -98,7 +100,7 @@ func (r *reader) run() error {
 	}
 	for {
 		arriving, taken = 0, 0
-		buf, err := frames.Next(alloc)
+		buf, err := r.frames.Next(alloc)
 		r.arriving.give(arriving)
 		if err != nil {
 			if taken > 0 {
@@ -120,6 +122,10 @@ func (r *reader) message(buf []byte, size int64) error {
 	f := &frame{buf: buf, size: size}
 	m := new(wire.Message)
 	if err := wire.Decode(r.version, buf, m); err != nil {
+		n.budget.give(size)
+		return err
+	}
+	if err := r.notes(buf); err != nil {
 		n.budget.give(size)
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
@@ -16,7 +17,8 @@ var cmdServe = &cobra.Command{
 	Use:   "serve",
 	Short: "serve what the home holds, until stopped",
 	Long: `Serve lets peers get what the home holds, and lets other dray commands use this home meanwhile. It prints its peer id
-and addresses and runs until SIGTERM or ^C; then it lets go in order and exits with 0.
+and addresses and runs until SIGTERM or ^C; then it says goodbye to its peers, so that they turn to others at once, and exits
+with 0.
 
 It listens on TCP, QUIC, WebSocket and WebTransport on all interfaces, on ports that the system chooses, unless told
 otherwise with --listen. Blocks travel encrypted, unless --data-plane authenticated is given here and there: then it is
@@ -108,8 +110,14 @@ func checkListen(s string) error {
 	return nil
 }
 
+// goodbyeTime is how long peers have to disconnect when the daemon stops.
+const goodbyeTime = time.Second
+
 func (d *daemon) close() error {
 	d.control.close()
+	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTime)
+	defer cancel()
+	d.house.node.Goodbye(ctx)
 	return d.house.Close()
 }
 

@@ -2,9 +2,7 @@ package p2p_test
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -13,95 +11,8 @@ import (
 	"dray"
 	"dray/transport"
 	"dray/transport/p2p"
+	"dray/transport/transporttest"
 )
-
-// tube forwards TCP connections to an address. Frozen ones take what fits into the machine's buffers and carry nothing, as
-// when the other end has lost its network: nobody is told.
-type tube struct {
-	t    *testing.T
-	l    net.Listener
-	to   string
-	wg   sync.WaitGroup
-	mu   sync.Mutex
-	open map[net.Conn]struct{}
-	ice  chan struct{} // closed when the connections of now are to carry nothing; replaced then
-	done chan struct{}
-}
-
-func newTube(t *testing.T, to string) *tube {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &tube{t: t, l: l, to: to, open: make(map[net.Conn]struct{}), ice: make(chan struct{}), done: make(chan struct{})}
-	u.wg.Go(u.serve)
-	t.Cleanup(u.close)
-	return u
-}
-
-func (u *tube) serve() {
-	for {
-		c, err := u.l.Accept()
-		if err != nil {
-			return
-		}
-		d, err := net.Dial("tcp", u.to)
-		if err != nil {
-			_ = c.Close()
-			continue
-		}
-		u.mu.Lock()
-		u.open[c], u.open[d] = struct{}{}, struct{}{}
-		ice := u.ice
-		u.mu.Unlock()
-		u.wg.Go(func() { u.carry(c, d, ice) })
-		u.wg.Go(func() { u.carry(d, c, ice) })
-	}
-}
-
-func (u *tube) carry(from, to net.Conn, ice chan struct{}) {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		select {
-		case <-ice:
-			<-u.done // neither bytes nor the end
-			return
-		default:
-		}
-		if n > 0 {
-			_, _ = to.Write(buf[:n])
-		}
-		if err != nil {
-			_ = to.Close()
-			return
-		}
-	}
-}
-
-func (u *tube) freeze() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	close(u.ice)
-	u.ice = make(chan struct{})
-}
-
-func (u *tube) close() {
-	_ = u.l.Close()
-	close(u.done)
-	u.mu.Lock()
-	for c := range u.open {
-		_ = c.Close()
-	}
-	u.mu.Unlock()
-	u.wg.Wait()
-}
-
-func (u *tube) addr(id dray.PeerID) string {
-	_, port, _ := strings.Cut(u.l.Addr().String(), ":")
-	return fmt.Sprintf("/ip4/127.0.0.1/tcp/%s/p2p/%s", port, id)
-}
 
 // TestNewestConnectionWins: a process loses its network and another one with the same key takes its place. Within about a
 // second the host that both have dialled knows, and what the new one says reaches it on the new connection.
@@ -144,12 +55,12 @@ func TestNewestConnectionWins(t *testing.T) {
 	})
 	_, rest, _ := strings.Cut(server.Addrs()[0], "/tcp/")
 	port, _, _ := strings.Cut(rest, "/")
-	way := newTube(t, "127.0.0.1:"+port)
+	way := transporttest.NewTube(t, "127.0.0.1:"+port)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	say := func(h *p2p.Host, text string) {
 		t.Helper()
-		c, err := h.Dial(ctx, server.Self(), []string{way.addr(server.Self())})
+		c, err := h.Dial(ctx, server.Self(), []string{way.Addr(server.Self())})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +89,7 @@ func TestNewestConnectionWins(t *testing.T) {
 	old := start(key, []string{}...)
 	say(old, "old")
 	first := hear("old")
-	way.freeze()
+	way.Freeze()
 	begin := time.Now()
 	young := start(key, []string{}...)
 	say(young, "new")
