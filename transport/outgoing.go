@@ -21,6 +21,7 @@ func (o *outgoing) gather() error {
 	d.mu.Lock()
 	switch {
 	case d.finished:
+		d.buf = d.buf[:0]
 		d.mu.Unlock()
 		return nil
 	case d.broken != nil:

@@ -29,7 +29,8 @@ type Received struct {
 	Missed uint64
 }
 
-// Sink takes what peers say. Calls for one peer come one at a time, in order, and ctx ends when the link is closed.
+// Sink takes what peers say. Calls for one peer come one at a time, in order, and ctx ends when the link is closed. A Sink must
+// not close a link itself, nor stop the [Links]: they wait for its calls to return.
 type Sink interface {
 	// Received takes a message. It may wait: the peer is then held back. An error ends the peer's stream.
 	Received(ctx context.Context, m Received) error

@@ -252,6 +252,7 @@ func testLinksSimultaneous(w *world) {
 		b.sendNumber(a, 1)
 		for _, x := range []struct{ here, from *linked }{{a, b}, {b, a}} {
 			x.here.ear.until(w, "the other is heard", func() bool { return len(x.here.ear.events[x.from.Self()]) == 1 })
+			x.here.ear.until(w, "there was one stream only", func() bool { return len(x.here.ear.gone) == 0 })
 		}
 	}
 }
