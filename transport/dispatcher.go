@@ -70,6 +70,14 @@ type DispatcherConfig struct {
 	// SetupTimeout bounds the first write to a stream, WriteTimeout each later one. A peer that takes nothing for so long gets
 	// a new stream. If zero, 7 and 2 seconds.
 	SetupTimeout, WriteTimeout time.Duration
+	// OpenTimeout bounds a call of Open. If zero, 30 seconds.
+	OpenTimeout time.Duration
+	// Alive is asked when something was written and nothing was acknowledged for Silence: whether the peer is slow, which is no
+	// fault, or its connection dead. An error breaks the stream; a later Open must then not return one of the same connection.
+	// It must return when ctx ends, which is after half of Silence. If nil, nobody is asked.
+	Alive func(ctx context.Context) error
+	// Silence is how long nothing may be acknowledged before Alive is asked. If zero, 10 seconds.
+	Silence time.Duration
 	// Connected is told when the peer has acknowledged a stream, and when that has broken. If nil, nobody is. It must not block.
 	Connected func(bool)
 	// Log receives what an operator may want to know, at most once a second. If nil, nothing is logged.
@@ -98,6 +106,12 @@ func (c *DispatcherConfig) setDefaults() {
 	}
 	if c.WriteTimeout <= 0 {
 		c.WriteTimeout = 2 * time.Second
+	}
+	if c.OpenTimeout <= 0 {
+		c.OpenTimeout = 30 * time.Second
+	}
+	if c.Silence <= 0 {
+		c.Silence = 10 * time.Second
 	}
 	if c.Connected == nil {
 		c.Connected = func(bool) {}
@@ -133,12 +147,13 @@ type Dispatcher struct {
 	flying   []flight
 	flown    int // bytes of data in flying
 	news     bool
-	busy     bool     // the writer has taken something and not written it
-	head     *Event   // in a Format: the event that is being written, or was when the stream broke
-	stream   Stream   // being written to, or nil
-	broken   error    // why the stream is no good any more, set by its reader
-	settled  bool     // the peer has said on this stream what it has received before
-	quiet    []func() // called when there is nothing left to write or to be acknowledged
+	busy     bool      // the writer has taken something and not written it
+	head     *Event    // in a Format: the event that is being written, or was when the stream broke
+	stream   Stream    // being written to, or nil
+	broken   error     // why the stream is no good any more, set by its reader
+	heard    time.Time // when there was a sign of life, or something was written while none was due
+	settled  bool      // the peer has said on this stream what it has received before
+	quiet    []func()  // called when there is nothing left to write or to be acknowledged
 	finished bool
 }
 
@@ -276,7 +291,7 @@ func (d *Dispatcher) run() {
 		}
 	}
 	for d.ctx.Err() == nil {
-		s, err := d.cfg.Open(d.ctx)
+		s, err := d.open()
 		if err == nil {
 			var worked bool
 			if worked, err = d.use(s); worked {
@@ -301,6 +316,12 @@ func (d *Dispatcher) run() {
 	}
 }
 
+func (d *Dispatcher) open() (Stream, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, d.cfg.OpenTimeout)
+	defer cancel()
+	return d.cfg.Open(ctx)
+}
+
 // something reports whether there is something to say.
 func (d *Dispatcher) something() bool {
 	d.mu.Lock()
@@ -321,7 +342,7 @@ func (d *Dispatcher) complain(err error) {
 // or, in a Format without answers, something was written.
 func (d *Dispatcher) use(s Stream) (worked bool, err error) {
 	d.mu.Lock()
-	d.stream, d.broken, d.settled = s, nil, d.cfg.Format != nil
+	d.stream, d.broken, d.settled, d.heard = s, nil, d.cfg.Format != nil, time.Now()
 	d.news = d.news || d.cfg.State != nil
 	for i := range d.flying {
 		f := &d.flying[i]
@@ -362,12 +383,13 @@ func (d *Dispatcher) write(s Stream) (wrote bool, err error) {
 			return wrote, err
 		}
 		if len(d.buf) == 0 {
-			select {
-			case <-d.woken:
-				continue
-			case <-d.ctx.Done():
+			if err := d.pause(); err != nil {
+				return wrote, err
+			}
+			if d.ctx.Err() != nil {
 				return wrote, nil
 			}
+			continue
 		}
 		timeout := d.cfg.WriteTimeout
 		if !wrote {
@@ -382,6 +404,40 @@ func (d *Dispatcher) write(s Stream) (wrote bool, err error) {
 		wrote = true
 		o.written()
 	}
+}
+
+// pause waits for something to do. When the peer is silent for too long about what was written to it, it is asked for a sign of
+// life; the error says that there is none.
+func (d *Dispatcher) pause() error {
+	d.mu.Lock()
+	owes := d.cfg.Alive != nil && d.cfg.Format == nil && (!d.settled || len(d.flying) > 0)
+	due := d.heard.Add(d.cfg.Silence)
+	d.mu.Unlock()
+	if !owes {
+		select {
+		case <-d.woken:
+		case <-d.ctx.Done():
+		}
+		return nil
+	}
+	t := time.NewTimer(time.Until(due))
+	defer t.Stop()
+	select {
+	case <-d.woken:
+		return nil
+	case <-d.ctx.Done():
+		return nil
+	case <-t.C:
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, d.cfg.Silence/2)
+	defer cancel()
+	if err := d.cfg.Alive(ctx); err != nil {
+		return fmt.Errorf("no sign of life for %v: %w", d.cfg.Silence, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.heard = time.Now()
+	return nil
 }
 
 // hear reads a stream's acknowledgements until it ends.
@@ -434,7 +490,7 @@ func (d *Dispatcher) acknowledged(event, state uint64) error {
 	}
 	clear(d.flying[len(keep):])
 	d.flying = keep
-	d.settled = true
+	d.settled, d.heard = true, time.Now()
 	d.hush()
 	wake(d.woken)
 	return nil

@@ -36,7 +36,8 @@ type LinksConfig struct {
 	// Backoff says how long to wait before attempt 0, 1 and so on of dialling a member again. If nil, [Doubling] of a second to
 	// 30 seconds.
 	Backoff func(attempt int) time.Duration
-	// Dispatcher sets the bounds and timeouts of outgoing streams: Events to WriteTimeout. The rest is not looked at.
+	// Dispatcher sets the bounds and timeouts of outgoing streams: Events to WriteTimeout, and
+	// Silence. The rest is not looked at.
 	Dispatcher DispatcherConfig
 	// Log receives what an operator may want to know. If nil, nothing is logged.
 	Log *slog.Logger
@@ -121,15 +122,24 @@ func (l *Links) dispatch(m *member) *Dispatcher {
 	}
 	cfg.Retry = func(attempt int, _ error) (time.Duration, bool) { return l.cfg.Backoff(attempt), true }
 	cfg.Connected = func(yes bool) { l.connected(m, yes) }
+	if peer.ID == l.cfg.Network.Self() {
+		cfg.Open, cfg.Alive = func(context.Context) (Stream, error) { return l.openSelf() }, nil
+		return NewDispatcher(cfg)
+	}
+	var conn Conn // of the Dispatcher's goroutine
 	cfg.Open = func(ctx context.Context) (Stream, error) {
-		if peer.ID == l.cfg.Network.Self() {
-			return l.openSelf()
-		}
-		c, err := l.cfg.Network.Dial(ctx, peer.ID, peer.Addrs)
-		if err != nil {
+		var err error
+		if conn, err = l.cfg.Network.Dial(ctx, peer.ID, peer.Addrs); err != nil {
 			return nil, err
 		}
-		return c.Open(ctx, l.cfg.Protocol)
+		return conn.Open(ctx, l.cfg.Protocol)
+	}
+	cfg.Alive = func(ctx context.Context) error {
+		_, err := conn.Ping(ctx)
+		if err != nil && l.ctx.Err() == nil {
+			_ = conn.Close() // so that the next dial makes another
+		}
+		return err
 	}
 	return NewDispatcher(cfg)
 }

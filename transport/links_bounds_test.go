@@ -407,3 +407,46 @@ func TestVerdictNames(t *testing.T) {
 		}
 	}
 }
+
+// TestDeadConnectionIsNoticed: the way carries nothing any more and nobody is told. What was sent is not acknowledged, so the
+// peer is pinged and, when it does not answer, dialled anew; when the way works again, everything arrives.
+func TestDeadConnectionIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, nil)
+		defer p.close(t)
+		p.join(t)
+		down := make(chan time.Time, 16)
+		p.a.Notify(func(transport.Conn) {}, func(dray.PeerID) { down <- time.Now() })
+		begin := time.Now()
+		p.m.Stall(p.a.Self(), p.b.Self())
+		p.send(t, "one")
+		if took := (<-down).Sub(begin); took > 16*time.Second {
+			t.Errorf("noticed after %v", took)
+		}
+		p.m.Heal(p.a.Self(), p.b.Self())
+		if err := p.la.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		heard := p.sink.of(p.a.Self())
+		if heard = slices.DeleteFunc(heard, func(e string) bool { return e == "gone" }); !slices.Equal(heard, []string{"one"}) {
+			t.Errorf("heard %q", heard)
+		}
+	})
+}
+
+// TestSlowConsumerIsAlive: a peer whose application takes nothing for an hour answers pings, and keeps its stream.
+func TestSlowConsumerIsAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, nil)
+		defer p.close(t)
+		p.sink.block = make(chan struct{})
+		p.join(t)
+		p.send(t, "one", "two")
+		time.Sleep(time.Hour)
+		close(p.sink.block)
+		if err := p.la.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantEntries(t, p.sink, p.a.Self(), "one", "two")
+	})
+}

@@ -1,6 +1,10 @@
 package transport
 
-import "dray"
+import (
+	"time"
+
+	"dray"
+)
 
 // outgoing is one stream that a Dispatcher writes to. Owned by its writer.
 type outgoing struct {
@@ -9,6 +13,7 @@ type outgoing struct {
 	head    []byte // to be written before anything else
 	full    bool   // the next message of the state lane must say everything
 	state   bool   // there is a message of the state lane in the buffer
+	first   bool   // nothing was owed before what is in the buffer
 	turn    bool   // of the event lane, where one message is written at a time
 	scratch []byte
 }
@@ -40,6 +45,7 @@ func (o *outgoing) gather() error {
 	if ask {
 		d.news = false
 	}
+	o.first = len(d.flying) == 0
 	d.busy = len(d.buf) > 0 || again != nil || ask || d.ring.len() > 0
 	d.mu.Unlock()
 	var err error
@@ -170,8 +176,12 @@ func (o *outgoing) written() {
 	if o.state {
 		d.cfg.State.Written()
 	}
+	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if o.first {
+		d.heard, o.first = now, false
+	}
 	if d.head != nil {
 		d.cfg.counts.sent(d.head.Label, len(d.head.Data))
 		d.head = nil
