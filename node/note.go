@@ -48,7 +48,7 @@ func (n *Node) noted(from dray.PeerID, note wire.Note) {
 	}
 	switch note.Kind {
 	case wire.NoteGoodbye:
-		n.cfg.Log.Debug("a peer says goodbye", "peer", from)
+		n.cfg.Log.Info("a peer says goodbye", "peer", from)
 		n.engine.Goodbye(n.now(), from)
 		n.closeLink(l)
 	case wire.NoteRefused:
