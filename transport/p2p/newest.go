@@ -1,21 +1,13 @@
 package p2p
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"errors"
-	"io"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
-
-	"dray"
-	"dray/transport"
 )
 
 // A peer that dials while it is connected may have lost the old connection, or be a new process with the same key: then this
@@ -137,32 +129,16 @@ func (h *Host) owner(nc network.Conn) *conn {
 	}
 }
 
-var errWrongEcho = errors.New("the answer to a ping is wrong")
-
 // pingOn asks for an answer on one path.
 func (c *conn) pingOn(ctx context.Context, nc network.Conn) error {
 	s, err := nc.NewStream(network.WithAllowLimitedConn(ctx, "a path is asked whether it works"))
 	if err != nil {
 		return err
 	}
-	defer s.Reset()
-	if err := s.SetProtocol(protocol.ID(ping.ID)); err != nil {
+	if err := s.SetProtocol(ping.ID); err != nil {
+		_ = s.Reset()
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
-	defer stop()
-	sent := make([]byte, ping.PingSize)
-	_, _ = rand.Read(sent) // never fails
-	echo := newProposed(c, s, transport.Protocol(ping.ID))
-	if _, err := echo.Write(sent); err != nil {
-		return err
-	}
-	got := make([]byte, len(sent))
-	if _, err := io.ReadFull(echo, got); err != nil {
-		return err
-	}
-	if !bytes.Equal(got, sent) {
-		return &dray.Error{Op: "ping", Peer: c.Peer(), Err: errWrongEcho}
-	}
-	return nil
+	_, err = newProposed(c, s, ping.ID).ping(ctx)
+	return err
 }

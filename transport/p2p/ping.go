@@ -32,6 +32,11 @@ func (c *conn) ping(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	return s.ping(ctx)
+}
+
+// ping asks for an answer on a stream of the ping protocol, and resets it.
+func (s *stream) ping(ctx context.Context) (time.Duration, error) {
 	defer s.Reset()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
