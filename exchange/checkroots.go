@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -50,7 +51,7 @@ func (e *Engine) checkRoots() error {
 			return fmt.Errorf("root %v is awaited by %d peers, counted %d", root, n, e.awaited[root])
 		}
 	}
-	return e.checkEarly()
+	return errors.Join(e.checkParts(), e.checkEarly())
 }
 
 func (e *Engine) checkManifests() error {
@@ -243,6 +244,26 @@ func (e *Engine) checkAnswers(p *peer) error {
 	case p.caps.Indexes && p.greeted && !p.dirty && !p.writing && p.creditDue():
 		return fmt.Errorf("it has %d bytes of credit left, %d more are due and nobody tells it",
 			p.creditTold-p.used, p.credit()-p.creditTold)
+	}
+	return nil
+}
+
+// checkParts compares what answers to walks take with what is counted.
+func (e *Engine) checkParts() error {
+	reads, held := 0, int64(0)
+	for _, p := range e.upPeers {
+		held += p.carried
+		for _, a := range p.answers {
+			if a.reading {
+				reads++
+			}
+			for _, b := range a.blocks {
+				held += int64(len(b.Data))
+			}
+		}
+	}
+	if reads != e.parts.reads || held != e.parts.held || reads > walkReads {
+		return fmt.Errorf("answers to walks: %d are read and %d bytes held, counted %d and %d", reads, held, e.parts.reads, e.parts.held)
 	}
 	return nil
 }

@@ -86,6 +86,7 @@ type Engine struct {
 	sessionList []*session // in order of creation
 	lastSession SessionID
 
+	parts    walkParts
 	peers    map[dray.PeerID]*peer
 	upPeers  []*peer // in order of connection
 	left     []*peer // gone, oldest first
@@ -293,6 +294,7 @@ func (r *Ready) reset() {
 // Ready hands out wants and returns everything to be done since the last call. The result is valid until the next call.
 func (e *Engine) Ready() *Ready {
 	e.openBuckets()
+	e.refuseStale()
 	e.assign()
 	for i, p := range e.dirtyPeers {
 		p.dirty = false
@@ -302,6 +304,7 @@ func (e *Engine) Ready() *Ready {
 		e.dirtyPeers[i] = nil
 	}
 	e.dirtyPeers = e.dirtyPeers[:0]
+	e.beginParts()
 	e.pull()
 	if e.unsynced && !e.syncWait {
 		e.beginSync()

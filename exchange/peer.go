@@ -160,7 +160,8 @@ func (e *Engine) capsChanged(p *peer, before Caps) {
 		e.forgetPushes(p)
 		e.closeFeeds(p)
 		e.stopAnswers(p)
-		p.answers, p.refusals, p.stopWalks, p.denials, p.deniedWalks = nil, nil, nil, nil, nil
+		e.dropAnswers(p)
+		p.refusals, p.stopWalks, p.denials, p.deniedWalks = nil, nil, nil, nil
 		for _, sp := range p.sps {
 			if sp.use == useFeed {
 				e.setUse(sp, usePart)
@@ -201,7 +202,8 @@ func (e *Engine) Restart(now time.Duration, id dray.PeerID, caps Caps) {
 	e.PeerUp(now, id, caps)
 	e.reannounce(p)
 	p.writing = false
-	p.msg, p.carried = wire.Message{}, 0 // the driver may still look at the last one
+	p.msg = wire.Message{} // the driver may still look at the last one
+	e.uncarry(p)
 	p.flow.asked = 0
 }
 
@@ -261,7 +263,8 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	for len(p.walks) > 0 {
 		e.endWalk(p.walks[len(p.walks)-1])
 	}
-	p.stopWalks, p.answers, p.refusals, p.lastWalk, p.heardWalk = nil, nil, nil, 0, 0
+	e.dropAnswers(p)
+	p.stopWalks, p.refusals, p.lastWalk, p.heardWalk = nil, nil, 0, 0
 	p.lastFeed, p.heardFeed = 0, 0
 	p.creditTold, p.used, p.wasted, p.allowed, p.seqOut, p.seqIn = 0, 0, 0, 0, 0, 0
 	p.withholds, p.sated, p.info = false, false, wire.Info{}
@@ -269,7 +272,8 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 	p.cancels = p.cancels[:0]
 	p.presences = p.presences[:0]
 	p.writing = false
-	p.msg, p.carried = wire.Message{}, 0 // the driver may still be writing the last one
+	p.msg = wire.Message{} // the driver may still be writing the last one
+	e.uncarry(p)
 	e.stopServing(p)
 	e.leaveAccount(id)
 	e.forgetPeers(p)
@@ -311,10 +315,10 @@ func (e *Engine) Sent(now time.Duration, id dray.PeerID) {
 		p.writing = false
 		if p.carried > 0 {
 			e.stats.Served += int64(len(p.msg.Blocks))
-			e.stats.ServedBytes += p.carried
-			p.acct.Sent += p.carried
-			e.shape.sent.add(now, p.carried)
-			p.carried = 0
+			n := e.uncarry(p)
+			e.stats.ServedBytes += n
+			p.acct.Sent += n
+			e.shape.sent.add(now, n)
 		}
 		if e.hasNews(p) {
 			e.dirtyPeer(p)

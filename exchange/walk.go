@@ -74,8 +74,9 @@ type WalkLoad struct {
 type walked struct {
 	w       wire.Walk
 	blocks  []wire.Block // to be written
-	loading bool
-	stopped bool // taken back while loading: it counts until the load is answered
+	loading bool         // the next part is to be read, or being read
+	reading bool         // the driver is at it
+	stopped bool         // taken back; while reading it counts until that is answered
 	last    bool
 	status  wire.WalkStatus
 	waits   bool                 // for the manifest, to push leaves
@@ -385,14 +386,13 @@ func (e *Engine) receiveWalk(p *peer, x *wire.Walk) {
 	p.answers = append(p.answers, a)
 	a.w.Bytes = min(x.Bytes, maxWalkBytes)
 	a.w.Push = min(x.Push, maxPush)
-	a.loading = true
 	if a.hidden = !e.mayAbout(p, x.Root); a.hidden {
 		a.w.Bytes, a.w.Push = 0, 0 // the root is looked up, and no more
 	}
 	if a.w.Push > 0 && !x.Leaves {
 		a.waits = e.manifests[x.Root] == nil && e.wantManifest(x.Root, p)
 	}
-	e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: a.w, First: true})
+	e.readPart(p, a, true)
 }
 
 // stopAnswer takes a walk of a peer's back, and reports whether it is over: if not, it still counts among those that the
@@ -402,8 +402,12 @@ func (e *Engine) stopAnswer(p *peer, a *walked) (over bool) {
 		return false
 	}
 	e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: wire.Walk{ID: a.w.ID, Stop: true}})
-	a.stopped, a.waits, a.blocks = true, false, nil
-	return !a.loading
+	a.stopped, a.waits = true, false
+	if a.reading {
+		return false
+	}
+	e.partDropped(a)
+	return true
 }
 
 // stopAnswers takes all walks of a peer's back.
@@ -433,12 +437,14 @@ func (e *Engine) WalkLoaded(now time.Duration, id dray.PeerID, walkID uint32, pa
 		return
 	}
 	for i, a := range p.answers {
-		if a.w.ID == walkID && a.loading {
+		if a.w.ID == walkID && a.reading {
 			if a.stopped {
+				e.partRead(a, nil)
 				p.answers = slices.Delete(p.answers, i, i+1)
 				return
 			}
 			e.withholdWalk(p, a, &part)
+			e.partRead(a, part.Blocks)
 			a.loading, a.blocks, a.last, a.status = false, part.Blocks, part.Last, part.Status
 			for _, c := range part.Heads {
 				if a.heads == nil {
@@ -568,8 +574,7 @@ func (e *Engine) appendAnswer(p *peer, m *wire.Message) {
 		p.carried = size
 		e.answered(p, size)
 		if !a.last {
-			a.loading = true
-			e.ready.Walks = append(e.ready.Walks, WalkLoad{Peer: p.id, Walk: a.w})
+			e.readPart(p, a, false)
 			return
 		}
 		if a.waits {

@@ -19,6 +19,7 @@ const (
 	openTimeout  = 30 * time.Second
 	writeTimeout = 2 * time.Minute // for one message; a peer that takes none for so long is disconnected
 	batchBytes   = 64 << 10        // small blocks are sent together up to this size
+	keptMessage  = 64 << 10        // buffers for control messages are kept up to this size
 	blockQueue   = 2048            // twice what the engine keeps of a peer's wants: pushing never waits
 )
 
@@ -310,6 +311,9 @@ func (l *link) writeControl() {
 			if err != nil {
 				n.do(func() { n.linkFailed(l, err) })
 				return
+			}
+			if cap(buf) > keptMessage {
+				buf = nil // part of an answer to a walk: most links never write another
 			}
 			n.do(func() {
 				if n.links[l.peer] == l {
