@@ -36,8 +36,8 @@ const (
 	floodAtOnce = 1500
 	// floodStay is how long a stranger stays when it is let.
 	floodStay = 5 * time.Second
-	// floodUp is how many strangers must have been connected before the member comes.
-	floodUp = 500
+	// floodAt is how much of the file has come when the flood begins.
+	floodAt = 0.1
 	// floodPriority is the flood's priority on the processor, the lowest there is: strangers compute elsewhere.
 	floodPriority = 19
 	// floodMemory bounds what the holder may have resident under the flood, in bytes.
@@ -48,14 +48,13 @@ const (
 	strangers, quickStrangers = 10_000, 1_000
 )
 
-// flooded is a line of the flood's output.
+// flooded is the line of the flood's output.
 type flooded struct {
 	// Met is how many strangers were connected so far, Asked how many of them could say what they want, and Tried how many
 	// came.
 	Met   int64 `json:"met"`
 	Asked int64 `json:"asked"`
 	Tried int64 `json:"tried"`
-	Over  bool  `json:"over"`
 }
 
 // runFlood sends -n strangers to -addr, each with an identity of its own. Each follows -root, asks for it and everything
@@ -81,22 +80,6 @@ func runFlood(ctx context.Context, args []string) error {
 		return errors.New("nothing to say")
 	}
 	var wg sync.WaitGroup
-	out := json.NewEncoder(os.Stdout)
-	wg.Go(func() {
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for told := false; !told; {
-			select {
-			case <-tick.C:
-				if f.tried.Load() >= min(floodUp, int64(*n)/2) {
-					told = true
-					_ = out.Encode(f.count(false)) // the last line tells whether the output broke
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
 	places := make(chan struct{}, floodAtOnce)
 	for range *n {
 		select {
@@ -113,7 +96,7 @@ func runFlood(ctx context.Context, args []string) error {
 		})
 	}
 	wg.Wait()
-	return out.Encode(f.count(true))
+	return json.NewEncoder(os.Stdout).Encode(flooded{Met: f.met.Load(), Asked: f.asked.Load(), Tried: f.tried.Load()})
 }
 
 // flood is the process.
@@ -121,10 +104,6 @@ type flood struct {
 	to                peer.AddrInfo
 	hello             []byte
 	tried, met, asked atomic.Int64
-}
-
-func (f *flood) count(over bool) flooded {
-	return flooded{Met: f.met.Load(), Asked: f.asked.Load(), Tried: f.tried.Load(), Over: over}
 }
 
 // hello is what every stranger says: it gives all credit, follows the root, wants it, and asks for the graph below it with
@@ -194,7 +173,7 @@ func dialAsNobody(ctx context.Context, to peer.AddrInfo) (coretransport.CapableC
 	return t.Dial(ctx, to.Addrs[0].Decapsulate(ma.StringCast("/p2p/"+to.ID.String())), to.ID)
 }
 
-// underFlood lets the getter come while strangers flood the holder, and says how much memory that took.
+// underFlood has strangers flood the holder while the getter is at it, and says how much memory that took.
 func underFlood(ctx context.Context, s *scene) error {
 	h := s.holders[0]
 	side, err := newProxy(&line{rate: 10e9}, h.dial)
@@ -206,19 +185,21 @@ func underFlood(ctx context.Context, s *scene) error {
 	if s.b.quick {
 		n = quickStrangers
 	}
-	up, over := make(chan struct{}), make(chan flooded, 1)
+	over := make(chan flooded, 1)
 	what := spec{path: s.b.self, args: []string{
 		"role=flood", "-addr", h.addr(side), "-root", s.g.root, "-n", fmt.Sprint(n),
 	}}
+	if err := s.startGetter(); err != nil {
+		return err
+	}
+	if err := s.share(ctx, floodAt); err != nil {
+		return err
+	}
 	began := time.Now()
 	strike, err := s.b.starter.start(what, nil, nil, func(line []byte) {
 		var f flooded
-		switch {
-		case json.Unmarshal(line, &f) != nil:
-		case f.Over:
+		if json.Unmarshal(line, &f) == nil {
 			over <- f
-		default:
-			close(up)
 		}
 	})
 	if err != nil {
@@ -226,17 +207,6 @@ func underFlood(ctx context.Context, s *scene) error {
 	}
 	defer strike.stop()
 	if err := syscall.Setpriority(syscall.PRIO_PROCESS, strike.pid, floodPriority); err != nil {
-		return err
-	}
-	select {
-	case <-up:
-	case <-strike.done:
-		return fmt.Errorf("the flood ended: %v: %s", strike.err, &strike.stderr)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	s.started = time.Now()
-	if err := s.startGetter(); err != nil {
 		return err
 	}
 	err = s.waitGetter(ctx)
