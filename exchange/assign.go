@@ -318,6 +318,7 @@ func (e *Engine) offer(w *want) {
 		if w.heap < 0 {
 			e.enqueue(w)
 		}
+		e.offerToFeeds(w) // who has all that the session wants takes it from the heap
 		return
 	}
 	w.contested = true
@@ -380,6 +381,17 @@ func (e *Engine) offerContested(sp *sessionPeer) {
 		}
 	})
 	e.fillCandidates(sp.p)
+}
+
+// offerTold makes wants that nobody is asked for candidates of a peer that has not all any more: it took them from the heap
+// before.
+func (e *Engine) offerTold(sp *sessionPeer) {
+	sp.s.log.each(func(w *want) {
+		if w.state == Pending && w.home == sp.s && sp.mayHave(w) {
+			sp.offerTo(w)
+			sp.s.offered = true
+		}
+	})
 }
 
 // fillCandidates asks p for wants that it is known to have and nobody was asked for, while it has room.
@@ -481,7 +493,6 @@ func (e *Engine) expose(s *session, sp *sessionPeer) bool {
 	w := e.instantiate(s, i)
 	if w.state == Pending && !e.takeEarly(w) && w.heap < 0 {
 		e.offer(w)
-		e.offerToFeeds(w)
 	}
 	return true
 }

@@ -521,7 +521,7 @@ func (e *Engine) accept(w *want, p *peer, b dray.Block, walked bool) {
 			walked = true // it may have been pushed before the ask was heard, which then still stands
 		}
 		if sp := a.sp; !sp.gone {
-			sp.misses = 0
+			sp.misses, sp.broken = 0, 0
 			sp.full = false
 			sp.haves++
 			sp.blocks++
@@ -611,6 +611,10 @@ func (e *Engine) receivePresence(p *peer, c cid.Cid, have bool) {
 	}
 	asked := a.kind == askBlock
 	if asked {
+		if sp != nil && sp.told(w) {
+			sp.broken++
+			p.merit.failed()
+		}
 		e.uncharge(a)
 	}
 	if a.list != &p.queue {

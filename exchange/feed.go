@@ -612,7 +612,7 @@ func (e *Engine) nowHas(p *peer, w *want) {
 
 // relieve lets a peer that has just got a leaf send it in place of one that would do so much later.
 func (e *Engine) relieve(w *want, sp *sessionPeer) {
-	if w.blocks != 1 {
+	if w.blocks != 1 || sp.broken > 0 {
 		return
 	}
 	var a *ask

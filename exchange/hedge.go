@@ -35,7 +35,7 @@ const (
 // begun to answer is withdrawn there; the very one that it may be sending is asked for twice, see hedge.
 func (e *Engine) takeOver(s *session) {
 	for n := 0; n < takeOverTurn; n++ {
-		sp := s.first()
+		sp := s.taker()
 		if sp == nil || !sp.p.room() || len(s.pending) > 0 || s.waiting == 0 || !s.active() || s.demanded > 0 && sp.spread() || e.dry() {
 			return
 		}
@@ -83,6 +83,22 @@ func (e *Engine) takeOver(s *session) {
 		}
 		s.stats.Takeovers++
 	}
+}
+
+// taker returns the peer with room that would deliver first, of those that keep their word: what is on its way from others
+// would come twice if it went to one that has not what it says.
+func (s *session) taker() *sessionPeer {
+	best := s.first()
+	if best == nil || best.broken == 0 {
+		return best
+	}
+	best = nil
+	for _, sp := range s.peers {
+		if sp.broken == 0 && sp.ready() && sp.p.room() && (best == nil || sp.p.key < best.p.key) {
+			best = sp
+		}
+	}
+	return best
 }
 
 // lookAgain sets the session's timer to when p may have become so slow that somebody else takes over: the longer it is

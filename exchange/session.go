@@ -159,6 +159,7 @@ type sessionPeer struct {
 	full   bool // it was asked for all that nobody else has
 	denied bool // it does not accept the proof that it was shown
 	misses int  // DONT_HAVEs in a row
+	broken int  // DONT_HAVEs for leaves that it had said it has, since it delivered last
 	haves  int  // HAVEs and blocks in a row
 	cursor uint64
 	asks   int
@@ -437,7 +438,8 @@ func (e *Engine) setUse(sp *sessionPeer, u use) {
 	if sp.heap >= 0 {
 		sp.room().remove(sp)
 	}
-	sp.s.count(sp.use, -1)
+	old := sp.use
+	sp.s.count(old, -1)
 	sp.s.count(u, +1)
 	sp.use = u
 	sp.misses, sp.haves = 0, 0
@@ -445,6 +447,9 @@ func (e *Engine) setUse(sp *sessionPeer, u use) {
 		e.offerContested(sp)
 	} else {
 		sp.cursor = 0
+	}
+	if old == useHolder && u == useFeed {
+		e.offerTold(sp)
 	}
 	e.roomChanged(sp.p)
 	e.dirtySession(sp.s)

@@ -422,3 +422,53 @@ func TestOneAnswerRaisesTheRate(t *testing.T) {
 		t.Errorf("one slow answer, of which the wait is a part, makes the rate %.0f", f.rate)
 	}
 }
+
+// TestHolderGone: leaves that the holder of everything was asked for when it left are asked of a peer that has told of them
+// before: it need not tell again.
+func TestHolderGone(t *testing.T) {
+	c := newCrowd(t, 16, Config{Window: 16 << 20}, "seed", "near")
+	c.has("near", 0, 0, false)
+	c.has("seed", 0, 16, false)
+	c.paced("seed", 100e6)
+	c.has("near", 0, 15, false)
+	if len(c.asked["seed"]) < 2 {
+		t.Fatalf("the holder of everything is asked for %v when another has most of it", c.asked["seed"])
+	}
+	c.e.PeerDown(c.now, "seed")
+	c.turn()
+	if n := len(c.asked["near"]); n != 15 {
+		t.Errorf("the peer that has 15 leaves is asked for %v", c.asked["near"])
+	}
+}
+
+// TestHolderLosesOne: when the only holder of everything loses one leaf it is asked for all others as before.
+func TestHolderLosesOne(t *testing.T) {
+	c := newCrowd(t, 16, Config{Window: 4 << 20}, "seed", "gone")
+	c.has("gone", 0, 16, false)
+	c.has("seed", 0, 16, false)
+	// What was asked of the one that goes waits for room at the other.
+	c.e.PeerDown(c.now, "gone")
+	c.turn()
+	lost := 15
+	for slices.Contains(c.asked["seed"], lost) {
+		lost--
+	}
+	c.has("seed", lost, 1, true)
+	for range 16 {
+		if len(c.asked["seed"]) == 0 {
+			break
+		}
+		// A leaf that was asked of both may be withdrawn as it comes.
+		leaf := c.asked["seed"][0]
+		c.e.Receive(c.now, "seed", nil, []dray.Block{c.blocks[leaf]})
+		c.turn()
+		if k := slices.Index(c.asked["seed"], leaf); k >= 0 {
+			c.asked["seed"] = slices.Delete(c.asked["seed"], k, k+1)
+		}
+		c.e.Stored(c.now, c.blocks[leaf], nil)
+		c.turn()
+	}
+	if left := c.e.Held().Wants; left != 1 {
+		t.Errorf("%d leaves are missed, and the one that has all but one is asked for %v", left, c.asked["seed"])
+	}
+}
