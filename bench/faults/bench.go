@@ -185,7 +185,7 @@ const (
 	// noEnd is how long a run may take that has no allowance: the one without a fault.
 	noEnd = 2 * time.Minute
 	// patience is how much longer than allowed the bench waits for a transfer, to see whether it comes at all.
-	patience = 45 * time.Second
+	patience = 20 * time.Second
 )
 
 // run runs every chosen row once a round. A row that fails is reported and does not end the bench.
@@ -245,10 +245,10 @@ func (b *bench) runProgram(ctx context.Context, p program, round int) ([]outcome
 
 // applies reports whether the row says something about the program.
 func (f *fault) applies(p program) bool {
-	if len(f.only) > 0 && !slices.Contains(f.only, p.name) {
-		return false
+	if p.name == programs()[0].name {
+		return true
 	}
-	return !(p.alone && f.holders > 1)
+	return f.rivals && !(p.alone && f.holders > 1)
 }
 
 // once runs one row once and reports it.

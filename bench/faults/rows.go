@@ -11,8 +11,6 @@ import (
 const (
 	// strikeAt is how much of the file has come when a fault strikes.
 	strikeAt = 0.3
-	// restartAfter is how long a holder that was killed stays away.
-	restartAfter = 3 * time.Second
 )
 
 // fault is a row.
@@ -32,8 +30,8 @@ type fault struct {
 	losses int
 	// first, if set, returns what the first holder is instead of an honest and healthy one.
 	first func(ctx context.Context, s *scene) (spec, error)
-	// only, if set, names the programs to which the row applies.
-	only []string
+	// rivals says that the row is run with the rivals too. They get the rows that end soon and need nothing of Dray's.
+	rivals bool
 	// missing, if set, says why the row cannot run here, or "".
 	missing func(b *bench) string
 	// prepare is called before the clock of the bench's own patience runs.
@@ -67,9 +65,6 @@ func lying(kind string) func(context.Context, *scene) (spec, error) {
 	return func(_ context.Context, s *scene) (spec, error) { return s.b.liar(kind), nil }
 }
 
-// drayOnly are faults that need a hostile peer that speaks the program's protocol, or another build of it.
-var drayOnly = []string{"dray"}
-
 // faults are all rows, in the order of the report. In a quick bench all durations are a fifth.
 func (b *bench) faults() []*fault {
 	t := func(d time.Duration) time.Duration {
@@ -87,7 +82,7 @@ func (b *bench) faults() []*fault {
 			lasts: sec(10), strike: onFirst(trouble{frozen: true}, sec(10)),
 		},
 		{
-			name: "freeze-one", title: "the path to one of two holders freezes for ever", quick: true,
+			name: "freeze-one", title: "the path to one of two holders freezes for ever", rivals: true, quick: true,
 			holders: 2, strike: onFirst(trouble{frozen: true}, 0),
 		},
 		{
@@ -99,7 +94,7 @@ func (b *bench) faults() []*fault {
 			holders: 2, strike: onFirst(trouble{rate: 1000}, 0),
 		},
 		{
-			name: "reset", title: "all connections are reset every 5 s", losses: 4,
+			name: "reset", title: "all connections are reset every 5 s", rivals: true, losses: 4,
 			strike: func(ctx context.Context, s *scene) error {
 				for {
 					s.holders[0].proxy.reset()
@@ -118,14 +113,14 @@ func (b *bench) faults() []*fault {
 			holders: 2, losses: 20, strike: onFirst(trouble{corrupt: 0.01}, 0),
 		},
 		{
-			name: "corrupt-blocks", title: "a byte is changed in 1 % of the blocks, for ever", losses: 4,
+			name: "corrupt-blocks", title: "a byte is changed in 1 % of the blocks, for ever", rivals: true, losses: 4,
 			before: func(_ context.Context, s *scene) error {
 				s.holders[0].proxy.set(trouble{corrupt: 0.01 * packetBytes / (1 << 20)})
 				return nil
 			},
 		},
 		{
-			name: "truncate", title: "every connection ends after 48 MiB", losses: 8,
+			name: "truncate", title: "every connection ends after 48 MiB", rivals: true, losses: 8,
 			before: func(_ context.Context, s *scene) error {
 				s.holders[0].proxy.set(trouble{cutAfter: 48 << 20 * s.b.size / (256 << 20)})
 				return nil
@@ -145,18 +140,18 @@ func (b *bench) faults() []*fault {
 		},
 		{
 			name: "wrong-blocks", title: "one of two holders sends wrong blocks", quick: true,
-			holders: 2, first: lying(liarWrong), only: drayOnly,
+			holders: 2, first: lying(liarWrong),
 		},
 		{
 			name: "lie", title: "one of two holders announces what it has not, over and over",
-			holders: 2, first: lying(liarLacks), only: drayOnly,
+			holders: 2, first: lying(liarLacks),
 		},
 		{
 			name: "drop", title: "one of two holders announces all and never answers",
-			holders: 2, first: lying(liarDrops), only: drayOnly,
+			holders: 2, first: lying(liarDrops),
 		},
 		{
-			name: "kill-getter", title: "the getter is killed (-9) and started again", quick: true,
+			name: "kill-getter", title: "the getter is killed (-9) and started again", rivals: true, quick: true,
 			drive: func(ctx context.Context, s *scene) error {
 				if err := s.startGetter(); err != nil {
 					return err
@@ -175,12 +170,12 @@ func (b *bench) faults() []*fault {
 		},
 		{
 			name: "kill-holder", title: "the only holder is killed (-9), and is back after 3 s", quick: true,
-			lasts: restartAfter,
+			lasts: sec(3), rivals: true,
 			strike: func(ctx context.Context, s *scene) error {
 				h := s.holders[0]
 				h.current().kill()
 				<-h.current().done
-				if err := pause(ctx, restartAfter); err != nil {
+				if err := pause(ctx, sec(3)); err != nil {
 					return err
 				}
 				return h.start(ctx)
@@ -201,15 +196,15 @@ func (b *bench) faults() []*fault {
 			},
 		},
 		{
-			name: "clock-on", title: "the getter's wall clock goes on by a day, and all connections are reset", only: drayOnly,
+			name: "clock-on", title: "the getter's wall clock goes on by a day, and all connections are reset",
 			prepare: buildStepping, before: stepClock(stepAfter, 24*time.Hour), strike: resetAt(stepAfter),
 		},
 		{
-			name: "clock-back", title: "the same back by half an hour", only: drayOnly,
+			name: "clock-back", title: "the same back by half an hour",
 			prepare: buildStepping, before: stepClock(stepAfter, -30*time.Minute), strike: resetAt(stepAfter),
 		},
 		{
-			name: "disk-full", title: "somebody else fills the getter's disk up for 5 s", lasts: sec(5), losses: 2,
+			name: "disk-full", title: "somebody else fills the getter's disk up for 5 s", rivals: true, lasts: sec(5), losses: 2,
 			missing: needsRoot, before: fullBefore, strike: fullStrike, drive: struckAndAgain,
 		},
 		{
@@ -222,11 +217,11 @@ func (b *bench) faults() []*fault {
 		},
 		{
 			name: "eio-one", title: "the disk of one of two holders fails for ever", holders: 2,
-			missing: needsFuse, first: dyingHolder, only: drayOnly,
+			missing: needsFuse, first: dyingHolder,
 			strike: func(_ context.Context, s *scene) error { return s.bad.tell("fail") },
 		},
 		{
-			name: "flood", title: "a flood of 10,000 strangers with identities of their own", only: drayOnly,
+			name: "flood", title: "a flood of 10,000 strangers with identities of their own",
 			slower: 1.1, memory: floodMemory, drive: underFlood,
 		},
 		{
