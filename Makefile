@@ -89,8 +89,12 @@ fuzz: ## run every fuzz target for FUZZTIME each (10s)
 bench: bench-tools ## measure side by side with others; prints a table; BENCHFLAGS="-run swarm" for a part of it
 	cd bench && go build -o bench . && ./bench $(BENCHFLAGS)
 
+.PHONY: faults
+faults: bench-tools ## what a get does when paths, peers and disks fail, beside others; FAULTFLAGS="-rounds 1 -programs dray"
+	cd bench && go build -o bench . && ./bench faults $(FAULTFLAGS)
+
 # The others that bench measures against, where they can be installed. A row without its program says so in the report.
-bench_tools = curl rsync python3-libtorrent
+bench_tools = curl rsync python3-libtorrent aria2
 .PHONY: bench-tools
 bench-tools:
 	@missing=; for p in $(bench_tools); do dpkg -s $$p >/dev/null 2>&1 || missing+=" $$p"; done; \

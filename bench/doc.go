@@ -26,6 +26,9 @@
 // What is received is compared with its source, outside the timed part; a difference is a failure, and so is a data
 // plane that is not the one that was asked for. A row whose program is not installed is listed with the reason.
 //
+// With the first argument faults it is another bench: what a transfer does when its path, its peers or its disk fail. See
+// package faults.
+//
 // # What it does not do
 //
 // It does not change what a rival does by default in order to make it slow or fast, save for what the report says, and

@@ -38,10 +38,7 @@ func runBadDisk(ctx context.Context, args []string) error {
 		return err
 	}
 	root := &fs.LoopbackRoot{Path: *under, Dev: st.Dev}
-	root.NewNode = func(r *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &badNode{LoopbackNode: fs.LoopbackNode{RootData: r}, failing: &failing}
-	}
-	root.RootNode = root.NewNode(root, nil, "", &st)
+	root.RootNode = &badNode{LoopbackNode: fs.LoopbackNode{RootData: root}, failing: &failing}
 	server, err := fs.Mount(*at, root.RootNode, &fs.Options{MountOptions: fuse.MountOptions{
 		DirectMount: true, Name: "bad", FsName: "bad",
 	}})
@@ -64,6 +61,11 @@ func runBadDisk(ctx context.Context, args []string) error {
 type badNode struct {
 	fs.LoopbackNode
 	failing *atomic.Bool
+}
+
+// WrapChild makes what is in a directory of a bad disk a part of that.
+func (n *badNode) WrapChild(context.Context, fs.InodeEmbedder) fs.InodeEmbedder {
+	return &badNode{LoopbackNode: fs.LoopbackNode{RootData: n.RootData}, failing: n.failing}
 }
 
 // Open opens a file.

@@ -83,6 +83,14 @@ func (v *verdict) String() string {
 	return fmt.Sprintf("%d of %d: %s", v.good, v.runs, strings.ReplaceAll(why, "|", "/"))
 }
 
+// figures are the columns between a row's title and the verdict.
+func (v *verdict) figures(f *fault) string {
+	if v.times == 0 {
+		return fmt.Sprintf("– | – | %.0f | – | – | –", f.lasts.Seconds())
+	}
+	return fmt.Sprintf("%.2f | %.1f | %.0f | %.1f | %d | %.1f", v.times, v.extra, f.lasts.Seconds(), v.again, v.wrong, v.silence)
+}
+
 // cell is the verdict on a rival, in one cell.
 func (v *verdict) cell() string {
 	switch {
@@ -95,7 +103,7 @@ func (v *verdict) cell() string {
 	}
 	text := fmt.Sprintf("%.2f ×, %.0f MiB", v.times, v.again)
 	if v.good < v.runs {
-		text = "*" + text + "*"
+		text += " †"
 	}
 	return text
 }
@@ -130,8 +138,7 @@ func (b *bench) writeTable(w io.Writer, all []outcome) {
 		if v.note != "" {
 			text += " (" + v.note + ")"
 		}
-		fmt.Fprintf(w, "| %s | %.2f | %.1f | %.0f | %.1f | %d | %.1f | %s |", text, v.times, v.extra, f.lasts.Seconds(), v.again,
-			v.wrong, v.silence, &v)
+		fmt.Fprintf(w, "| %s | %s | %s |", text, v.figures(f), &v)
 		for _, p := range rivals {
 			rv := b.verdicts(all, f, p)
 			fmt.Fprintf(w, " %s |", rv.cell())
@@ -144,6 +151,9 @@ func (b *bench) writeTable(w io.Writer, all []outcome) {
 				absent = append(absent, fmt.Sprintf("- %s: not here: %s", p.name, why))
 			}
 		}
+	}
+	if len(rivals) > 0 {
+		fmt.Fprintf(w, "\n† not within the bounds. No file: it had not come %.0f s after the bound for its time.\n", patience.Seconds())
 	}
 	if len(absent) > 0 {
 		fmt.Fprintf(w, "\n%s\n", strings.Join(absent, "\n"))
