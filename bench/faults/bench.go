@@ -36,7 +36,7 @@ type bench struct {
 	rate                   float64
 	rounds                 int
 	only, programs         *regexp.Regexp
-	save                   string
+	save, saved            string
 	starter                *starter
 	roots                  map[string]string // by a holder's directory
 	stepped                string            // the dray whose wall clock steps
@@ -57,6 +57,13 @@ func Run(ctx context.Context, args []string, from Programs) error {
 		return b.close()
 	}
 	defer func() { _ = b.close() }()
+	if b.saved != "" {
+		all, err := load(strings.Split(b.saved, ","))
+		if err == nil {
+			b.writeTable(os.Stdout, all)
+		}
+		return err
+	}
 	all, err := b.run(ctx)
 	if len(all) > 0 {
 		b.writeTable(os.Stdout, all)
@@ -66,6 +73,22 @@ func Run(ctx context.Context, args []string, from Programs) error {
 		err = errors.Join(err, jerr, os.WriteFile(b.save, append(raw, '\n'), 0o644))
 	}
 	return err
+}
+
+// load reads runs that were saved.
+func load(paths []string) (all []outcome, err error) {
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		var some []outcome
+		if err := json.Unmarshal(raw, &some); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		all = append(all, some...)
+	}
+	return all, nil
 }
 
 func newBench(args []string, from Programs) (_ *bench, list bool, err error) {
@@ -82,6 +105,7 @@ func newBench(args []string, from Programs) (_ *bench, list bool, err error) {
 	fs.BoolVar(&b.quick, "quick", false, "a few rows with a small file, to see that it works; the figures mean little")
 	fs.StringVar(&b.save, "json", "", "also write every run to this file")
 	fs.BoolVar(&list, "list", false, "print the faults and end")
+	fs.StringVar(&b.saved, "table", "", "print the table of runs that -json wrote, in files separated by commas, and end")
 	if err := fs.Parse(args); err != nil {
 		return nil, false, err
 	}
@@ -113,8 +137,8 @@ func newBench(args []string, from Programs) (_ *bench, list bool, err error) {
 			return nil, false, err
 		}
 	}
-	if list {
-		return b, true, nil
+	if list || b.saved != "" {
+		return b, list, nil
 	}
 	if err := os.MkdirAll(*dir, 0o755); err != nil {
 		return nil, false, err

@@ -127,7 +127,7 @@ func (b *bench) writeTable(w io.Writer, all []outcome) {
 		if !b.only.MatchString(f.name) || b.quick && !f.quick {
 			continue
 		}
-		if f.missing != nil {
+		if f.missing != nil && b.saved == "" {
 			if why := f.missing(b); why != "" {
 				absent = append(absent, fmt.Sprintf("- %s: not here: %s", f.title, why))
 				continue
@@ -146,7 +146,7 @@ func (b *bench) writeTable(w io.Writer, all []outcome) {
 		fmt.Fprintln(w)
 	}
 	for _, p := range ps {
-		if p.missing != nil && b.programs.MatchString(p.name) {
+		if b.saved == "" && p.missing != nil && b.programs.MatchString(p.name) {
 			if why := p.missing(b); why != "" {
 				absent = append(absent, fmt.Sprintf("- %s: not here: %s", p.name, why))
 			}

@@ -13,6 +13,7 @@ type note struct {
 	Bytes          int64    `json:"bytes"`
 	Stalled        bool     `json:"stalled"`
 	Waiting        []string `json:"waiting"`
+	Reason         string   `json:"reason"`
 	DuplicateBytes int64    `json:"duplicate_bytes"`
 }
 
@@ -50,14 +51,16 @@ func (w *watcher) line(now time.Time, b []byte) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	explains := n.Stalled && len(n.Waiting) > 0
+	explains := n.Stalled && len(n.Waiting) > 0 || n.Event == "waiting" && n.Reason != ""
 	if n.Done > w.done || explains {
 		w.spoke(now, string(b))
 	}
 	w.done = max(w.done, n.Done)
 	if explains {
-		for _, r := range n.Waiting {
-			w.reasons[r]++
+		for _, r := range append(n.Waiting, n.Reason) {
+			if r != "" {
+				w.reasons[r]++
+			}
 		}
 	}
 	w.last = n
