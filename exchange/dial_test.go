@@ -70,3 +70,119 @@ func TestDialsBackOff(t *testing.T) {
 		}
 	}
 }
+
+// TestLastPeerIsDialledSoon lets every connection to the only useful peer break as soon as something is asked on it, for a
+// minute. There is nobody else to turn to, so it is dialled again about every second on a LAN, and else every two, and never
+// banned. Beside another that works it is left alone for longer and longer.
+func TestLastPeerIsDialledSoon(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		near, other bool
+		most        time.Duration
+		again       bool // throughout the minute
+	}{
+		{"near", true, false, 1300 * time.Millisecond, true},
+		{"far", false, false, 2500 * time.Millisecond, true},
+		{"beside another", true, true, 40 * time.Second, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newLonely(t, 64)
+			r.up("p")
+			if c.near {
+				r.e.Near(r.now, "p")
+			}
+			if c.other {
+				r.up("q")
+			}
+			r.deliverOne("p")
+			if c.other {
+				r.deliverOne("q")
+			}
+			lost := r.now
+			var longest time.Duration
+			dials := 0
+			for end := r.now + time.Minute; r.now < end; {
+				r.e.PeerDown(r.now, "p")
+				down := r.now
+				if !r.untilDialled("p", end) {
+					break
+				}
+				dials++
+				longest = max(longest, r.now-down)
+				r.up("p")
+				r.turn()
+			}
+			if reason, banned := r.e.Banned(r.now, "p"); banned {
+				t.Fatalf("banned after %v: %s", r.now-lost, reason)
+			}
+			if longest > c.most || (dials > 20) != c.again {
+				t.Errorf("%d dials in a minute, the longest wait %v; want no more than %v", dials, longest, c.most)
+			}
+		})
+	}
+}
+
+// lonely is an engine with a session that wants more than will come.
+type lonely struct {
+	t   *testing.T
+	e   *Engine
+	now time.Duration
+	s   SessionID
+	cs  []dray.Block
+	got int
+}
+
+func newLonely(t *testing.T, n int) *lonely {
+	r := &lonely{t: t, e: New(Config{}), now: time.Second}
+	r.s = r.e.OpenSession(r.now, SessionConfig{Peers: []dray.PeerID{"p", "q"}})
+	for i := range n {
+		b := testBlock(t, i, 100)
+		r.cs = append(r.cs, b)
+		r.e.Want(r.now, r.s, b.CID(), WantOptions{})
+	}
+	return r
+}
+
+func (r *lonely) up(id dray.PeerID) {
+	r.e.PeerUp(r.now, id, Caps{Haves: true})
+	r.turn()
+}
+
+// turn writes what the engine says at once.
+func (r *lonely) turn() *Ready {
+	ready := r.e.Ready()
+	for _, s := range ready.Sends {
+		r.e.Sent(r.now, s.Peer)
+	}
+	return ready
+}
+
+func (r *lonely) deliverOne(from dray.PeerID) {
+	r.t.Helper()
+	b := r.cs[r.got]
+	r.got++
+	r.e.Receive(r.now, from, nil, []dray.Block{b})
+	for _, s := range r.turn().Stores {
+		r.e.Stored(r.now, s.Block, nil)
+	}
+	r.turn()
+}
+
+// untilDialled lets time pass until a peer is dialled.
+func (r *lonely) untilDialled(id dray.PeerID, end time.Duration) bool {
+	for r.now < end {
+		ready := r.turn()
+		if len(ready.Dials) > 0 && ready.Dials[0] == id {
+			return true
+		}
+		if ready.Wake == 0 {
+			return false
+		}
+		r.now = max(ready.Wake, r.now)
+		for _, p := range ready.Probes {
+			r.e.Probed(r.now, p, time.Millisecond, nil)
+		}
+		r.e.Advance(r.now)
+	}
+	return false
+}

@@ -263,6 +263,16 @@ func (e *Engine) violate(p *peer, what string) {
 // working reports whether the peer could deliver now, as far as is known.
 func (e *Engine) working(p *peer) bool { return p.up && !p.silent && p.health.Usable() }
 
+// last reports whether nobody else who was useful lately works, and something is wanted: to wait long for the peer would be
+// to wait for nothing else.
+func (e *Engine) last(p *peer) bool {
+	others := e.view.Live()
+	if !p.failing {
+		others--
+	}
+	return others == 0 && e.view.Knows(p.id) && len(e.sessionList) > 0
+}
+
 // look tells the view whether the peer works, when that has changed.
 func (e *Engine) look(p *peer) {
 	if works := e.working(p); works == p.failing {

@@ -239,6 +239,9 @@ func (e *Engine) PeerDown(now time.Duration, id dray.PeerID) {
 		return
 	}
 	p.up, p.probing = false, false
+	if e.last(p) {
+		p.health.Hold(now, true) // until most work again
+	}
 	p.health.Lose(now, p.blocks > 0, e.rand.Float64())
 	e.timers.stop(&p.timer)
 	for i, o := range e.upPeers {
