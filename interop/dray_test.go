@@ -23,7 +23,7 @@ const (
 )
 
 // patience is how long one step of a test may take. Whatever takes longer has stalled.
-const patience = 30 * time.Second
+const patience = 3 * time.Minute
 
 // within returns a context for one step of a test.
 func within(t testing.TB) context.Context {
