@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -17,8 +18,13 @@ import (
 var drayParties = []party{
 	{
 		name: "dray", missing: drayMissing, fill: drayFill, address: peerAddress,
-		serve: func(s *suite, _ row, _ *dataset, home string) (command, error) { return s.drayServe(home), nil },
-		get:   func(s *suite, g getting) command { return s.drayGet(g.home, g.root, g.out, g.addr) },
+		serve: func(s *suite, r row, _ *dataset, home string) (command, error) {
+			if r.uplink > 0 {
+				return s.drayServe(home, "--limit-up", strconv.FormatInt(r.uplink, 10)), nil
+			}
+			return s.drayServe(home), nil
+		},
+		get: func(s *suite, g getting) command { return s.drayGet(g.home, g.root, g.out, g.addr) },
 	},
 	{
 		name: "dray-auth", missing: authMissing, fill: drayFill, address: peerAddress,

@@ -14,6 +14,8 @@ type row struct {
 	client, server string
 	// getters is how many get the file in a swarm.
 	getters int
+	// uplink is how many bytes a second the seed of a swarm may send; 0 is as many as it can.
+	uplink int64
 	// walk makes boxo fetch the graph and write no file.
 	walk bool
 }
@@ -37,6 +39,9 @@ func (r row) group() string {
 	s := r.net + "/" + r.set
 	if r.getters > 0 {
 		s += fmt.Sprintf("-%d", r.getters)
+	}
+	if r.uplink > 0 {
+		s += fmt.Sprintf("-uplink-%dMB", r.uplink/1e6)
 	}
 	if r.profile != "" {
 		s += "/" + r.profile
@@ -98,6 +103,10 @@ func allRows() []row {
 		for _, name := range []string{"dray", "dray-auth", "torrent", "boxo", "curl"} {
 			rows = append(rows, row{net: "loop", set: "swarm", profile: native, client: name, getters: getters})
 		}
+	}
+	// With a line that binds, as between hosts, in place of two cores that do.
+	for _, name := range []string{"dray", "torrent"} {
+		rows = append(rows, row{net: "loop", set: "swarm", profile: native, client: name, getters: 8, uplink: 40e6})
 	}
 	for _, p := range profiles {
 		pairs("link", "file", p.name, ideal, p2p, boxoBoxo)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -25,8 +26,12 @@ const (
 var torrentParties = []party{{
 	name: "torrent", wire: "BitTorrent in clear, SHA-1 pieces",
 	missing: torrentMissing, fill: torrentFill, address: plainAddress,
-	serve: func(s *suite, _ row, set *dataset, home string) (command, error) {
-		return s.torrentPeer(filepath.Join(home, torrentName), set.path), nil
+	serve: func(s *suite, r row, set *dataset, home string) (command, error) {
+		c := s.torrentPeer(filepath.Join(home, torrentName), set.path)
+		if r.uplink > 0 {
+			c.args = append(c.args, "--uplink="+strconv.FormatInt(r.uplink, 10))
+		}
+		return c, nil
 	},
 	get: func(s *suite, g getting) command {
 		return s.torrentPeer(g.root, g.out, g.addr, "--once")

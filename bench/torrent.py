@@ -3,7 +3,7 @@
   torrent.py make FILE TORRENT           writes a version 1 torrent, whose pieces are hashed with SHA-1
   torrent.py peer TORRENT FILE [ADDR...] holds or gets the file
 
-A peer prints {"addr": "127.0.0.1:PORT"} once it listens. It connects to the addresses of the command line, of the same
+With --uplink=N it uploads no more than N bytes a second. A peer prints {"addr": "127.0.0.1:PORT"} once it listens. It connects to the addresses of the command line, of the same
 form, and prints {"bytes": ..., "duplicate_bytes": ...} when it has the file. With --once it then ends; else it also
 connects to those in lines of JSON, {"peers": [ADDR, ...]}, on its standard input, and seeds until SIGTERM, when it
 prints {"sent": ...}.
@@ -56,8 +56,13 @@ def die(why):
 
 
 class Peer:
-    def __init__(self, torrent, path):
-        self.session = lt.session(SETTINGS)
+    def __init__(self, torrent, path, uplink):
+        self.session = lt.session(SETTINGS | ({"upload_rate_limit": uplink} if uplink else {}))
+        if uplink:
+            # Peers on loopback are otherwise not limited.
+            all_alike = lt.ip_filter()
+            all_alike.add_rule("0.0.0.0", "255.255.255.255", 1 << int(lt.session.global_peer_class_id))
+            self.session.set_peer_class_filter(all_alike)
         params = lt.add_torrent_params()
         params.ti = lt.torrent_info(torrent)
         params.ti.rename_file(0, os.path.basename(path))
@@ -118,8 +123,9 @@ def main(args):
         make(*args[1:])
     elif args[0] == "peer":
         once = "--once" in args
-        args = [a for a in args if a != "--once"]
-        Peer(args[1], args[2]).run(args[3:], once)
+        uplink = max([int(a.removeprefix("--uplink=")) for a in args if a.startswith("--uplink=")], default=0)
+        args = [a for a in args if not a.startswith("--")]
+        Peer(args[1], args[2], uplink).run(args[3:], once)
     else:
         die("no command " + args[0])
 
