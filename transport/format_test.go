@@ -169,6 +169,7 @@ func TestRetryMaySayNo(t *testing.T) {
 			Retry: func(attempt int, _ error) (time.Duration, bool) { return time.Second, attempt < 2 },
 		})
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if n != 3 {
 			t.Errorf("%d attempts", n)
 		}
