@@ -69,6 +69,19 @@ type accesses struct {
 	blocks map[blockKey]int32 // indexes into sets
 	sets   []guardSet
 	last   uint32
+
+	follows map[blockKey]int // peers that follow each root, whatever is guarded
+}
+
+// follow notes that one more peer (or one fewer) follows a root.
+func (a *accesses) follow(root cid.Cid, by int) {
+	k := keyOf(root)
+	if a.follows == nil {
+		a.follows = make(map[blockKey]int)
+	}
+	if a.follows[k] += by; a.follows[k] == 0 {
+		delete(a.follows, k)
+	}
 }
 
 // of returns the guards of a block, or nil if it is open.
@@ -293,8 +306,9 @@ func (e *Engine) guardArriving(w *want) {
 	for _, g := range all {
 		e.access.put(keyOf(c), g)
 	}
-	if e.serving.waiting[c] != nil {
-		e.reconsider() // it was here before, or was thought to be
+	// It was here before, or was thought to be, or is a root itself about which others were told.
+	if e.serving.waiting[c] != nil || e.access.follows[keyOf(c)] > 0 {
+		e.reconsider()
 	}
 }
 

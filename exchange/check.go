@@ -55,7 +55,7 @@ func (e *Engine) checkWants() error {
 			return fmt.Errorf("want %v is Pending and nowhere to be found", c)
 		}
 		for _, a := range w.askers {
-			if a.s.ended() || a.refs <= 0 {
+			if a.s.ended() || a.refs <= 0 || w.lazy && !a.demanded {
 				return fmt.Errorf("want %v: asked by session %d, which is %v, %d times", c, a.s.id, a.s.state, a.refs)
 			}
 		}
@@ -108,7 +108,9 @@ func (e *Engine) checkPeers() error {
 		return err
 	}
 	var out int64
+	followed := 0
 	for _, p := range e.upPeers {
+		followed += p.followed
 		entries, blocks := 0, 0
 		var inflight int64
 		for _, l := range []*askList{&p.queue, &p.flight, &p.known} {
@@ -144,6 +146,12 @@ func (e *Engine) checkPeers() error {
 			return err
 		}
 		out += p.serve.out
+	}
+	for _, n := range e.access.follows {
+		followed -= n
+	}
+	if followed != 0 {
+		return fmt.Errorf("peers follow %d roots more than is counted", followed)
 	}
 	if out != e.serving.out {
 		return fmt.Errorf("%d bytes are being served, counted %d", out, e.serving.out)

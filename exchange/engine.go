@@ -257,7 +257,8 @@ type Deliver struct {
 	Local   bool
 	Err     error
 
-	refs int // wants of the session that it answers
+	refs     int  // how many of the session's asks it answers, as in asker
+	demanded bool // one of them is Demand's
 }
 
 // Find asks for peers that have a CID.
@@ -694,7 +695,7 @@ func (e *Engine) conclude(w *want, d Deliver) {
 		s := last.s
 		w.askers = w.askers[:len(w.askers)-1]
 		s.wants--
-		d.Session, d.refs = s.id, last.refs
+		d.Session, d.refs, d.demanded = s.id, last.refs, last.demanded
 		if d.Err == nil {
 			s.stats.Blocks++
 			s.stats.Bytes += int64(d.Block.Size())

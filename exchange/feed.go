@@ -289,6 +289,7 @@ func (e *Engine) receiveFollow(p *peer, x *wire.Follow) {
 		}
 		p.numbers[x.Feed] = f
 		p.followed++
+		e.access.follow(f.root, +1)
 		f.number = x.Feed
 	case !x.Proof.IsZero() && !e.opens(p, x.Proof, x.Root):
 		e.denyFollow(p, x.Feed)
@@ -325,6 +326,7 @@ func (e *Engine) silence(f *feed) {
 	}
 	f.number, f.heard, f.news, f.told, f.owes, f.rescan, f.hidden = 0, nil, nil, false, false, false, false
 	f.p.followed--
+	e.access.follow(f.root, -1)
 	e.await(f, false)
 	if f.listed {
 		f.listed = false
@@ -563,9 +565,9 @@ func (e *Engine) applyHave(f *feed, h *wire.Have) {
 func (e *Engine) refeed(sp *sessionPeer, f *feed) {
 	if sp.mute = sp.use == useHolder && sp.p != sp.s.walk.from && sp.mayTell(e.now); sp.mute {
 		e.timers.setEarlier(&sp.s.timer, f.since+tellPatience)
-		e.roomChanged(sp.p)
 	}
 	if !f.known {
+		e.roomChanged(sp.p) // it may have become mute, or ceased to be, or have room to spare now that the manifest is known
 		return
 	}
 	sp.dry, sp.denied = false, false

@@ -1,8 +1,12 @@
 package exchange
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"dray"
 	"dray/wire"
@@ -12,6 +16,7 @@ import (
 // invariant holds, and each answer comes to somebody who waits for it.
 type fuzzed struct {
 	t      *testing.T
+	name   string // of the input, for failures
 	e      *Engine
 	in     []byte
 	now    time.Duration
@@ -23,8 +28,19 @@ type fuzzed struct {
 	walks  []WalkLoad
 	sent   []BlockSend
 	syncs  int
-	open   map[SessionID]map[string]int // what each session waits for
+	open   map[SessionID]map[cid.Cid]waits // what each session waits for
 	seq    map[dray.PeerID]uint64
+}
+
+// waits is how often a session wants a block, and whether it demands it as a leaf.
+type waits struct {
+	wants    int
+	demanded bool
+}
+
+func (f *fuzzed) fatalf(format string, args ...any) {
+	f.t.Helper()
+	f.t.Fatalf(f.name+format, args...)
 }
 
 func (f *fuzzed) byte() int {
@@ -131,20 +147,24 @@ func (f *fuzzed) step() {
 	case 4, 5:
 		if s := e.sessions[id]; s != nil && s.man != nil {
 			i := f.byte() % 8
-			f.open[id][s.man.m.Leaf(i).String()] = 1
+			x := f.open[id][s.man.m.Leaf(i)]
+			x.demanded = true
+			f.open[id][s.man.m.Leaf(i)] = x
 			e.Demand(f.now, id, i, 1)
 		}
 	case 6:
 		if s := e.sessions[id]; s != nil && s.man != nil {
 			i := f.byte() % 8
-			delete(f.open[id], s.man.m.Leaf(i).String())
+			if x := f.open[id][s.man.m.Leaf(i)]; x.wants == 0 {
+				delete(f.open[id], s.man.m.Leaf(i))
+			} else {
+				f.open[id][s.man.m.Leaf(i)] = waits{wants: x.wants}
+			}
 			e.Undemand(f.now, id, i, 1)
 		}
 	case 7:
-		if s := e.sessions[id]; s != nil {
-			c := f.block().CID()
-			f.open[id][c.String()] = 1
-			e.Want(f.now, id, c, WantOptions{})
+		if e.sessions[id] != nil {
+			f.want(id)
 		}
 	case 8:
 		e.CancelSession(f.now, id)
@@ -181,10 +201,34 @@ func (f *fuzzed) step() {
 		m, blocks := f.message(peer)
 		e.Receive(f.now, peer, m, blocks)
 	}
-	if f.byte()%3 != 0 {
+	b := f.byte()
+	if b%3 != 0 {
 		f.answer()
 	}
-	f.turn()
+	if b < 200 { // else more comes before the engine is asked what to do
+		f.turn()
+	}
+}
+
+// want wants a block, or withdraws a want, in a session that exists.
+func (f *fuzzed) want(id SessionID) {
+	b := f.byte()
+	c := f.blocks[b%len(f.blocks)].CID()
+	x := f.open[id][c]
+	if b < 198 {
+		x.wants++
+		f.open[id][c] = x
+		f.e.Want(f.now, id, c, WantOptions{})
+		return
+	}
+	if x.wants > 0 {
+		x.wants--
+		f.open[id][c] = x
+	}
+	if x == (waits{}) {
+		delete(f.open[id], c)
+	}
+	f.e.Cancel(f.now, id, c)
 }
 
 // network is what the driver tells of a peer's reachability.
@@ -218,7 +262,7 @@ func (f *fuzzed) openSession() {
 	}
 	next := f.e.lastSession + 1
 	cfg.Root = f.roots[int(next)%2].Root()
-	f.open[f.e.OpenSession(f.now, cfg)] = map[string]int{}
+	f.open[f.e.OpenSession(f.now, cfg)] = map[cid.Cid]waits{}
 }
 
 // answer is the driver answering the oldest of what it was asked.
@@ -274,7 +318,7 @@ func (f *fuzzed) answer() {
 func (f *fuzzed) turn() {
 	r := f.e.Ready()
 	if err := f.e.Check(); err != nil {
-		f.t.Fatal(err)
+		f.fatalf("%v", err)
 	}
 	for _, x := range r.Stores {
 		f.stores = append(f.stores, x.Block)
@@ -292,24 +336,59 @@ func (f *fuzzed) turn() {
 	}
 	for _, s := range r.Sends {
 		if !s.Message.Full && s.Message.Empty() {
-			f.t.Fatalf("an empty message for %v", s.Peer)
+			f.fatalf("an empty message for %v", s.Peer)
 		}
 		f.e.Sent(f.now, s.Peer)
 	}
 	for _, d := range r.Delivers {
-		if f.open[d.Session][d.CID.String()] == 0 {
-			f.t.Fatalf("session %d is told of %v, which it does not wait for", d.Session, d.CID)
+		if f.open[d.Session][d.CID] == (waits{}) {
+			f.fatalf("session %d is told of %v, which it does not wait for", d.Session, d.CID)
 		}
-		delete(f.open[d.Session], d.CID.String())
+		delete(f.open[d.Session], d.CID)
 	}
 	for _, ev := range r.Sessions {
+		if n := len(f.open[ev.Session]); n > 0 && ev.State == SessionCompleted {
+			f.fatalf("session %d completes and still waits for %d blocks", ev.Session, n)
+		}
 		f.open[ev.Session] = nil
 	}
+	f.compare()
+}
+
+// compare checks that the engine is after all that the sessions wait for, and nothing else.
+func (f *fuzzed) compare() {
+	for _, s := range f.e.sessionList {
+		open := f.open[s.id]
+		if s.wants+s.demanded != len(open) {
+			f.fatalf("session %d waits for %d blocks, and the engine for %d and %d leaves", s.id, len(open), s.wants, s.demanded)
+		}
+		for c, x := range open {
+			n := x.wants
+			if x.demanded {
+				n++
+			}
+			if w := f.e.wants[c]; w != nil && w.asker(s) != nil {
+				if a := w.asker(s); a.refs != n || a.demanded != x.demanded {
+					f.fatalf("session %d waits for %v: %+v, and the engine %d times, demanded %v", s.id, c, x, a.refs, a.demanded)
+				}
+			} else if i, ok := s.leaf(c); !ok || !s.demand.has(i) || x.wants > 0 {
+				f.fatalf("session %d waits for %v: %+v, and the engine does not", s.id, c, x)
+			}
+		}
+	}
+}
+
+// leaf returns the place where a leaf of the session's manifest comes first.
+func (s *session) leaf(c cid.Cid) (int, bool) {
+	if s.man == nil {
+		return 0, false
+	}
+	return s.man.m.Find(c)
 }
 
 func newFuzzed(t *testing.T, in []byte) *fuzzed {
 	f := &fuzzed{
-		t: t, e: New(Config{Ban: time.Millisecond}), in: in, now: time.Millisecond, open: map[SessionID]map[string]int{}, seq: map[dray.PeerID]uint64{},
+		t: t, e: New(Config{Ban: time.Millisecond}), in: in, now: time.Millisecond, open: map[SessionID]map[cid.Cid]waits{}, seq: map[dray.PeerID]uint64{},
 	}
 	for i := range 18 {
 		f.blocks = append(f.blocks, testBlock(t, i, 100))
@@ -328,6 +407,28 @@ func newFuzzed(t *testing.T, in []byte) *fuzzed {
 	f.openSession()
 	f.turn()
 	return f
+}
+
+// TestRandomInputs is what FuzzEngine and FuzzAccess do, with inputs that are long and random, and the same each time.
+func TestRandomInputs(t *testing.T) {
+	for seed := range uint64(6000) {
+		r := rand.New(rand.NewPCG(seed, 5))
+		in := make([]byte, 200+r.IntN(1500))
+		for i := range in {
+			in[i] = byte(r.Uint32())
+			if r.IntN(4) == 0 {
+				in[i] &= 7
+			}
+		}
+		z := newFuzzed(t, in)
+		z.name = fmt.Sprintf("seed %d: ", seed)
+		for len(z.in) > 0 {
+			if seed%2 == 0 {
+				z.bar()
+			}
+			z.step()
+		}
+	}
 }
 
 // FuzzEngine drives an engine with two peers and up to three sessions by arbitrary inputs.

@@ -65,7 +65,7 @@ func (f *fuzzed) bar() {
 			// It may have become so since.
 			continue
 		} else if b.Guarded && guarded && p.up && !e.mayHave(p, b.CID, p.serve.wants[b.CID].root) && !p.serve.wants[b.CID].hidden {
-			f.t.Fatalf("%v goes to %s, who may not have it", b.CID, string(b.Peer))
+			f.fatalf("%v goes to %s, who may not have it", b.CID, string(b.Peer))
 		}
 	}
 	f.turn()

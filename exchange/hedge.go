@@ -39,24 +39,14 @@ func (e *Engine) takeOver(s *session) {
 		if sp == nil || !sp.p.room() || len(s.pending) > 0 || s.waiting == 0 || !s.active() || s.demanded > 0 && sp.spread() || e.dry() {
 			return
 		}
-		if a := e.lostTo(sp); a != nil {
-			w, p := a.w, a.p
+		lost, victim, worst := e.slowest(sp)
+		if lost != nil {
+			w, p := lost.w, lost.p
 			p.merit.failed()
 			e.askBlock(w, sp)
-			e.dropAsk(a, true)
+			e.dropAsk(lost, true)
 			s.stats.Takeovers++
 			continue
-		}
-		var victim *sessionPeer
-		var worst time.Duration
-		// Among many peers only some are looked at in one turn, others in the next.
-		for range min(len(s.peers), takeOverLook) {
-			s.look = (s.look + 1) % len(s.peers)
-			if v := s.peers[s.look]; v != sp && v.p.flight.n > 0 {
-				if t := max(v.p.finish(e.now), v.p.crawl(e.now)); victim == nil || t > worst {
-					victim, worst = v, t
-				}
-			}
 		}
 		if victim == nil {
 			return
@@ -190,24 +180,32 @@ func (sp *sessionPeer) couldTake(a *ask) bool {
 	return a.w.home == sp.s && a.w.blocks == 1 && a.w.state == Waiting && (sp.mayHave(a.w) || sp.recovered(a.w))
 }
 
-// lostTo returns an ask of some peer's that has been passed over for too long, and that the peer behind sp could answer.
-func (e *Engine) lostTo(sp *sessionPeer) *ask {
+// slowest returns an ask of some peer's that has been passed over for too long, and that the peer behind sp could answer; or
+// else the peer that will have delivered last what it was asked for, and when. Among many peers only some are looked at in
+// one turn, others in the next.
+func (e *Engine) slowest(sp *sessionPeer) (lost *ask, victim *sessionPeer, worst time.Duration) {
 	s := sp.s
 	for range min(len(s.peers), takeOverLook) {
-		s.look = (s.look + 1) % len(s.peers)
+		if s.look++; s.look >= len(s.peers) {
+			s.look = 0
+		}
 		v := s.peers[s.look]
-		if v == sp {
+		p := v.p
+		a := p.flight.head
+		if v == sp || a == nil {
 			continue
 		}
-		a := v.p.flight.head
 		for i := 0; a != nil && i < tailAsks && e.now-a.at > stallMin; i++ { // the oldest come first
 			if a.overtaken() && e.now-a.at > a.limit() && sp.couldTake(a) {
-				return a
+				return a, nil, 0
 			}
 			a = a.next
 		}
+		if t := max(p.finish(e.now), p.crawl(e.now)); victim == nil || t > worst {
+			victim, worst = v, t
+		}
 	}
-	return nil
+	return nil, victim, worst
 }
 
 // limit returns how old an ask may become before it counts as lost: twice what the peer's queue explains, and a few round

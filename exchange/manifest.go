@@ -238,11 +238,12 @@ func (e *Engine) Demand(now time.Duration, id SessionID, first, count int) {
 		k, c := m.First(i), m.Leaf(i)
 		switch {
 		case s.wants > 0 && s.asks(e.wants[c]):
+			e.wants[c].asker(s).demand()
+		case e.answering(s, c, true):
 		case s.man.here.has(k):
-			if !e.answering(s, c) {
-				s.stats.Blocks++
-				e.ready.Delivers = append(e.ready.Delivers, Deliver{CID: c, Local: true, Session: s.id, refs: 1})
-			}
+			s.stats.Blocks++
+			e.done.add(c)
+			e.ready.Delivers = append(e.ready.Delivers, Deliver{CID: c, Local: true, Session: s.id, refs: 1, demanded: true})
 		case s.demand.add(k):
 			s.demanded++
 			s.low = min(s.low, k>>6)
@@ -263,8 +264,8 @@ func (e *Engine) Demand(now time.Duration, id SessionID, first, count int) {
 	e.dirtySession(s)
 }
 
-// Undemand withdraws what [Engine.Demand] asked for and nobody was asked for yet or has sent: nothing more of these leaves is
-// delivered to the session.
+// Undemand withdraws what [Engine.Demand] asked for and was not answered yet: nothing more of these leaves is delivered to
+// the session, unless it wants them by [Engine.Want] as well.
 func (e *Engine) Undemand(now time.Duration, id SessionID, first, count int) {
 	e.now = now
 	s := e.sessions[id]
@@ -281,7 +282,7 @@ func (e *Engine) Undemand(now time.Duration, id SessionID, first, count int) {
 		if s.demand.remove(k) {
 			s.demanded--
 		} else if s.wants > 0 || len(e.ready.Delivers) > 0 {
-			e.Cancel(now, id, m.Leaf(k))
+			e.withdraw(s, id, m.Leaf(k), true)
 		}
 	}
 	e.maybeComplete(s)
@@ -295,7 +296,7 @@ func (e *Engine) undemandEnded(id SessionID, first, count int) {
 			continue
 		}
 		for k := first; k < first+count && len(e.ready.Delivers) > 0; k++ {
-			e.withhold(id, ev.man.Leaf(k))
+			e.withhold(id, ev.man.Leaf(k), true)
 		}
 	}
 }
@@ -404,7 +405,8 @@ func (e *Engine) meetDemand(c cid.Cid, d Deliver) {
 				continue
 			}
 			s.demanded--
-			d.Session, d.refs = s.id, 1
+			e.done.add(c)
+			d.Session, d.refs, d.demanded = s.id, 1, true
 			s.stats.Blocks++
 			s.stats.Bytes += int64(d.Block.Size())
 			e.ready.Delivers = append(e.ready.Delivers, d)
@@ -433,7 +435,7 @@ func (e *Engine) instantiate(s *session, i int) *want {
 	if w.home.ended() {
 		w.home = s
 	}
-	w.askers = append(w.askers, asker{s: s, refs: 1, class: s.cfg.Class, order: uint64(i)})
+	w.askers = append(w.askers, asker{s: s, refs: 1, demanded: true, class: s.cfg.Class, order: uint64(i)})
 	s.wants++
 	w.askers[len(w.askers)-1].pos = s.log.push(w)
 	if s.cfg.Order == Rarest {

@@ -72,7 +72,8 @@ type want struct {
 // asker is one session's interest in a want.
 type asker struct {
 	s        *session
-	refs     int
+	refs     int  // how many answers are waited for: one for each Want and one for Demand
+	demanded bool // one of refs is Demand's
 	class    Class
 	deadline time.Duration
 	order    uint64
@@ -224,11 +225,11 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 	if sess == nil || sess.ended() {
 		return
 	}
-	w := e.wants[c]
-	if w == nil && e.answering(sess, c) {
+	if e.answering(sess, c, false) {
 		return
 	}
-	sess.undemand(c)
+	w := e.wants[c]
+	demanded := sess.undemand(c)
 	if w != nil {
 		w.lazy = false
 	}
@@ -262,7 +263,11 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 		w.askers = append(w.askers, asker{s: sess, refs: 1, class: opt.Class, deadline: opt.Deadline, order: opt.Order})
 		sess.wants++
 		pos := sess.log.push(w)
-		w.askers[len(w.askers)-1].pos = pos
+		a = &w.askers[len(w.askers)-1]
+		a.pos = pos
+		if demanded {
+			a.demand()
+		}
 	}
 	e.rerank(w)
 	if w.state == Pending && !e.rehome(w) && w.heap < 0 && !w.contested {
@@ -279,51 +284,74 @@ func (e *Engine) Want(now time.Duration, s SessionID, c cid.Cid, opt WantOptions
 	}
 }
 
-// Cancel withdraws one reference that [Engine.Want] added. When the last one of the session is gone the session hears no
-// more of the CID; when the last session is gone, so do the peers.
+// Cancel withdraws one reference that [Engine.Want] added, and does nothing when there is none. When the last one of the
+// session is gone, and the block is no leaf that it demands, the session hears no more of the CID; when the last session is
+// gone, so do the peers.
 func (e *Engine) Cancel(now time.Duration, s SessionID, c cid.Cid) {
 	e.now = now
-	sess, w := e.sessions[s], e.wants[c]
-	if sess == nil {
-		e.withhold(s, c) // it may have just ended
+	e.withdraw(e.sessions[s], s, c, false)
+}
+
+// withdraw takes back one Want of a session, or its Demand. The session is nil if it has ended.
+func (e *Engine) withdraw(s *session, id SessionID, c cid.Cid, demand bool) {
+	w := e.wants[c]
+	if s == nil || w == nil || w.asker(s) == nil {
+		e.withhold(id, c, demand)
 		return
 	}
-	var a *asker
-	if w != nil {
-		a = w.asker(sess)
-	}
-	if a == nil {
-		if !sess.undemand(c) {
-			e.withhold(s, c)
-		}
+	a := w.asker(s)
+	if !release(&a.refs, &a.demanded, demand) {
 		return
 	}
-	if a.refs--; a.refs == 0 {
-		e.leave(w, sess)
-		e.maybeComplete(sess)
+	e.leave(w, s)
+	e.maybeComplete(s)
+}
+
+// release takes one reference away, Demand's or another, if there is one. It reports whether it was the last.
+func release(refs *int, demanded *bool, demand bool) bool {
+	if demand && !*demanded || !demand && *demanded && *refs == 1 {
+		return false
+	}
+	if demand {
+		*demanded = false
+	}
+	*refs--
+	return *refs == 0
+}
+
+// demand adds Demand's reference, which is one however often a leaf is demanded.
+func (a *asker) demand() {
+	if !a.demanded {
+		a.demanded = true
+		a.refs++
 	}
 }
 
-// answering adds a reference to a want that was answered, if the answer has not been handed out yet: it is the answer to
-// this one too. It reports whether there is such an answer.
-func (e *Engine) answering(s *session, c cid.Cid) bool {
+// answering adds a reference, of a Want or Demand's, to a want that was answered, if the answer has not been handed out yet:
+// it is the answer to this one too. It reports whether there is such an answer.
+func (e *Engine) answering(s *session, c cid.Cid, demand bool) bool {
 	if len(e.ready.Delivers) == 0 || !e.done.contains(c) {
 		return false
 	}
 	for i := range e.ready.Delivers {
-		if d := &e.ready.Delivers[i]; d.Session == s.id && d.CID == c {
-			d.refs++
-			return true
+		d := &e.ready.Delivers[i]
+		if d.Session != s.id || d.CID != c {
+			continue
 		}
+		if !demand || !d.demanded {
+			d.refs++
+		}
+		d.demanded = d.demanded || demand
+		return true
 	}
 	return false
 }
 
-// withhold withdraws one reference to a want that was answered, if the answer has not been handed out yet.
-func (e *Engine) withhold(s SessionID, c cid.Cid) {
+// withhold takes back one Want that was answered, or a Demand, if the answer has not been handed out yet.
+func (e *Engine) withhold(s SessionID, c cid.Cid, demand bool) {
 	for i := range e.ready.Delivers {
 		if d := &e.ready.Delivers[i]; d.Session == s && d.CID == c {
-			if d.refs--; d.refs == 0 {
+			if release(&d.refs, &d.demanded, demand) {
 				e.ready.Delivers = slices.Delete(e.ready.Delivers, i, i+1)
 			}
 			return
