@@ -196,7 +196,7 @@ func (e *Engine) slowest(sp *sessionPeer) (lost *ask, victim *sessionPeer, worst
 			continue
 		}
 		for i := 0; a != nil && i < tailAsks && e.now-a.at > stallMin; i++ { // the oldest come first
-			if a.overtaken() && e.now-a.at > a.limit() && sp.couldTake(a) {
+			if a.overtaken() && e.now-a.at > a.limit() && sp.couldTake(a) && sp.p.proven() {
 				return a, nil, 0
 			}
 			a = a.next
@@ -246,7 +246,7 @@ func (e *Engine) overdue(p *peer) {
 			continue
 		}
 		switch {
-		case e.someoneElse(a):
+		case e.someoneElse(a) && !(a.overtaken() && a.again == 0 && !e.provenElse(a)):
 			p.merit.failed()
 			failed := p.health.Fail(e.now, a.at, e.rand.Float64())
 			e.late(a)
@@ -262,6 +262,19 @@ func (e *Engine) overdue(p *peer) {
 		}
 		a = next
 	}
+}
+
+// proven reports whether the peer has been seen to deliver. One that has not may take longer than telling the first again.
+func (p *peer) proven() bool { return p.flow.rate > 0 }
+
+// provenElse is someoneElse among peers that have been seen to deliver.
+func (e *Engine) provenElse(a *ask) bool {
+	for _, sp := range a.w.home.peers {
+		if sp.p != a.p && sp.p.usable() && sp.p.proven() && sp.mayHave(a.w) {
+			return true
+		}
+	}
+	return false
 }
 
 // someoneElse reports whether another peer could be asked for what a asks for.

@@ -24,10 +24,12 @@ const (
 	maxPushed     = 512             // leaves
 	walkPatience  = 5 * time.Second // without a sign of life, after which a walk is given up
 	walkLongest   = 30 * time.Second
-	maxAllowed    = 256 << 20 // bytes that one peer may send unasked, for all walks that it was asked for
-	maxEarly      = 1 << 16   // blocks that are kept before they are wanted
-	maxRefused    = 1 << 10   // walks that one peer may begin before it hears that too many are under way
-	pushLook      = 1 << 14   // leaves that are looked at to choose those to push
+	walkLook      = time.Second // when somebody else could be asked, each time that so little came:
+	walkLeast     = 16 << 10    // bytes
+	maxAllowed    = 256 << 20   // bytes that one peer may send unasked, for all walks that it was asked for
+	maxEarly      = 1 << 16     // blocks that are kept before they are wanted
+	maxRefused    = 1 << 10     // walks that one peer may begin before it hears that too many are under way
+	pushLook      = 1 << 14     // leaves that are looked at to choose those to push
 	walkAttempts  = 2
 	creditBase    = 4 << 20 // bytes that a peer may always send beyond what it was asked for
 	maxEarlyBlock = 26 << 20
@@ -52,6 +54,8 @@ type walk struct {
 	said     bool
 	attempts int
 	at       time.Duration
+	looked   time.Duration // when it was last looked at how much had come, and how much that was
+	came     int64
 	allowed  int64     // bytes that may still come unasked
 	pushed   wire.Bits // leaves that follow, until the manifest is known
 	leaves   uint32    // in the manifest of the peer that pushes
@@ -89,14 +93,22 @@ type walked struct {
 // beginWalk asks p for the session's walk, if there is one that nobody was asked for.
 func (e *Engine) beginWalk(s *session, p *peer) {
 	w := &s.walk
+	if w.p != nil && w.p != p && s.hints(p.id) {
+		e.timers.setEarlier(&s.timer, e.now+walkLook) // it could be asked instead
+	}
 	if s.cfg.Walk.Bytes == 0 || w.p != nil || w.done || w.attempts >= walkAttempts || !p.caps.Indexes || !p.usable() || s.ended() {
 		return
 	}
 	p.lastWalk++
 	*w = walk{p: p, id: p.lastWalk, attempts: w.attempts + 1, at: e.now, allowed: s.cfg.Walk.Bytes + s.cfg.Walk.Push}
+	w.looked, w.came = e.now, p.walkBytes()
 	p.walks = append(p.walks, s)
 	p.allowed = min(p.allowed+w.allowed, maxAllowed)
-	e.timers.setEarlier(&s.timer, e.now+walkPatience)
+	due := e.now + walkPatience
+	if e.otherWalk(s) != nil {
+		due = e.now + walkLook
+	}
+	e.timers.setEarlier(&s.timer, due)
 	e.dirtyPeer(p)
 }
 
@@ -154,11 +166,42 @@ func (e *Engine) walkDue(s *session) {
 	if w.p == nil {
 		return
 	}
-	if due := min(max(w.at, w.p.flow.heard)+walkPatience, w.at+walkLongest); e.now < due {
+	due := min(max(w.at, w.p.flow.heard)+walkPatience, w.at+walkLongest)
+	if other := e.otherWalk(s); other != nil {
+		if e.now-w.looked >= walkLook {
+			if w.p.walkBytes()-w.came < walkLeast {
+				e.abandonWalk(s)
+				e.beginWalk(s, other)
+				return
+			}
+			w.looked, w.came = e.now, w.p.walkBytes()
+		}
+		due = min(due, w.looked+walkLook)
+	}
+	if e.now < due {
 		e.timers.setEarlier(&s.timer, due)
 		return
 	}
 	e.abandonWalk(s)
+}
+
+// walkBytes is how much has come from the peer that may be part of an answer to a walk: what was heard of, or the blocks.
+func (p *peer) walkBytes() int64 { return max(p.flow.bytes, p.used) }
+
+// otherWalk returns a peer that was named as having the content and could be asked for the walk in place of the one that is.
+func (e *Engine) otherWalk(s *session) *peer {
+	if s.walk.attempts >= walkAttempts {
+		return nil
+	}
+	for i, sp := range s.peers {
+		if i == takeOverLook {
+			break
+		}
+		if sp.hinted && sp.p != s.walk.p && sp.p.caps.Indexes && sp.p.usable() {
+			return sp.p
+		}
+	}
+	return nil
 }
 
 // early is a block that came before it was wanted, within what a walk allowed.
