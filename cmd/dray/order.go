@@ -115,6 +115,7 @@ func reasonOf(err error) jobs.Reason {
 		reason jobs.Reason
 	}{
 		{errors.Is(err, dray.ErrNoSpace), jobs.NoSpace},
+		{errors.Is(err, dray.ErrRefused), jobs.Refused},
 		{errors.As(err, &taken) || errors.Is(err, fs.ErrExist), jobs.Exists},
 		{isFaulty(err), jobs.Faulty},
 		{errors.Is(err, disk.ErrGrowing), jobs.TimedOut}, // somebody else is at it
