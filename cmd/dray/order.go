@@ -162,7 +162,7 @@ func remedy(j *jobs.Job) string {
 	case jobs.Exists:
 		return fmt.Sprintf("move it away, then `dray jobs retry %d`; or order it with another -o, or with --force", j.ID)
 	case jobs.Refused:
-		return "ask whoever shares it for a ticket that is valid, and order it with that"
+		return "ask whoever shares it for a ticket that is valid, or to be made a member, and order it again"
 	}
 	return again + " once that is settled"
 }
