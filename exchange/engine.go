@@ -88,8 +88,9 @@ type Engine struct {
 
 	parts    walkParts
 	peers    map[dray.PeerID]*peer
-	upPeers  []*peer // in order of connection
-	left     []*peer // gone, oldest first
+	upPeers  []*peer              // in order of connection
+	left     []*peer              // gone, oldest first
+	kept     map[dray.PeerID]bool // see Keep
 	lastSlot int
 	accounts accounts
 	shape    shaping

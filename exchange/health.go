@@ -11,7 +11,7 @@ import (
 
 // This file feeds package health with what happens to peers, and does what it says:
 //
-//  1. A peer whom a live session names is dialled, and again after it is lost, whenever its back-off allows (reach).
+//  1. A peer whom a live session names, or [Engine.Keep], is dialled, and again after it is lost, whenever its back-off allows (reach).
 //  2. What it owes and does not deliver makes it Slow, then BackedOff (stalled, findDragging); what it delivers heals it.
 //  3. The view over the peers that were useful lately hears who fails and who works (look). While most fail, they are probed,
 //     their back-offs stay short, and urgent wants come first (tickDue, sheds).
@@ -97,6 +97,18 @@ func (e *Engine) PartitionState() health.PartitionState { return e.view.State() 
 func (e *Engine) Near(now time.Duration, id dray.PeerID) {
 	e.now = now
 	e.remember(id).health.Near()
+}
+
+// peersOf returns the records of peers, in order of first appearance.
+func (e *Engine) peersOf(ids map[dray.PeerID]bool) []*peer {
+	var list []*peer
+	for id := range ids {
+		if p := e.peers[id]; p != nil {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b *peer) int { return a.slot - b.slot })
+	return list
 }
 
 // Addressed says that a new address of a peer became known: if it could not be reached, it may be dialled at once.
@@ -192,8 +204,34 @@ func (e *Engine) remember(id dray.PeerID) *peer {
 	return p
 }
 
-// sought reports whether a live session names the peer.
+// Keep says which peers to stay connected to: they are dialled as those are whom a session names, and are not forgotten. Each
+// call replaces the peers of the one before.
+func (e *Engine) Keep(now time.Duration, ids []dray.PeerID) {
+	e.now = now
+	was := e.kept
+	e.kept = make(map[dray.PeerID]bool, len(ids))
+	for _, id := range ids {
+		e.kept[id] = true
+	}
+	for _, id := range ids {
+		if p := e.peer(id); !p.up {
+			e.reach(p)
+			e.timeHealth(p)
+		}
+		delete(was, id)
+	}
+	for _, p := range e.peersOf(was) {
+		if !p.up {
+			e.forgetPeers(p)
+		}
+	}
+}
+
+// sought reports whether the peer is one to stay connected to, or a live session names it.
 func (e *Engine) sought(id dray.PeerID) bool {
+	if e.kept[id] {
+		return true
+	}
 	for _, s := range e.sessionList {
 		if s.hints(id) {
 			return true

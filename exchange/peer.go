@@ -307,7 +307,7 @@ func (e *Engine) forgetPeers(p *peer) {
 	for n := len(e.left); n > maxForgotten; n = len(e.left) {
 		q := e.left[0]
 		e.left = e.left[1:]
-		if !q.up && e.peers[q.id] == q {
+		if !q.up && !e.kept[q.id] && e.peers[q.id] == q {
 			e.timers.stop(&q.timer)
 			delete(e.peers, q.id)
 		}

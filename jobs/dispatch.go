@@ -137,7 +137,7 @@ func (q *Queue) sources(now time.Duration, e *entry) (ask []Source, until time.D
 
 // Ended tells the queue how an attempt ended. One that the queue does not know of is not an error.
 func (q *Queue) Ended(now time.Duration, id ID, attempt uint32, o Outcome) {
-	q.at = max(q.at, q.at)
+	q.at = max(q.at, o.At)
 	e := q.attempt(id, attempt)
 	if e == nil {
 		q.dispatch(now)

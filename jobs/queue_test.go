@@ -341,6 +341,22 @@ func TestNotFound(t *testing.T) {
 	b.wantState(id, Failed, NotFound)
 }
 
+// What ends is remembered with the time at which it did.
+func TestOver(t *testing.T) {
+	b := newBench(t, Config{Workers: 1})
+	for i, o := range []Outcome{{Finished: true}, {Reason: Refused}} {
+		id := b.add(string(rune('a' + i)))
+		b.step()
+		o.At = int64(1000 + i)
+		b.end(id, o)
+		for _, j := range b.q.Jobs() {
+			if j.ID == id && j.Over != o.At {
+				t.Errorf("over at %d, want %d", j.Over, o.At)
+			}
+		}
+	}
+}
+
 // A full disk pauses a job for as long as it lasts.
 func TestNoSpace(t *testing.T) {
 	b := newBench(t, Config{Workers: 1, Patience: time.Minute})

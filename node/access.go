@@ -23,7 +23,7 @@ type Access struct {
 	Open []cid.Cid
 	// Members are the members. Those with addresses are dialled and kept connected. If nil, there are none.
 	Members *access.Members
-	// MembersOnly says that nobody but members is served anything, nor kept connected for long.
+	// MembersOnly says that nobody but members is served anything, and that strangers who connect are refused.
 	MembersOnly bool
 }
 
@@ -266,6 +266,17 @@ func RefusedError(root cid.Cid, by []dray.PeerID) error {
 	return &dray.Error{Op: "get", CID: root, Err: fmt.Errorf(
 		"%w: the ticket's capability is not accepted by %s (revoked or wrong); ask for a new ticket",
 		dray.ErrRefused, strings.Join(names, ", "))}
+}
+
+// NotAdmittedError returns the error of a get when those who could be asked admit members only, see [AllRefuse]. It wraps
+// [dray.ErrRefused].
+func (n *Node) NotAdmittedError(root cid.Cid, by []Unreached) error {
+	names := make([]string, len(by))
+	for i := range by {
+		names[i] = by[i].Peer.ID.String()
+	}
+	return &dray.Error{Op: "get", CID: root, Err: fmt.Errorf(
+		"%w: %s admits members only; ask to be made one: `dray members add %v`", dray.ErrRefused, strings.Join(names, ", "), n.Self())}
 }
 
 // withheld takes out of a batch, and reports as sent, what the peer was to have when the batch was handed over and may not

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,7 +13,7 @@ import (
 )
 
 const (
-	bookPeers    = 4096            // peers whose addresses are kept
+	bookPeers    = 4096            // peers whose addresses are kept, besides those to stay connected to
 	bookAddrs    = 64              // addresses of each
 	nearTimeout  = 5 * time.Second // for a dial on a LAN: one that takes longer meets a cut, and the next is due soon
 	probeTimeout = 3 * time.Second
@@ -44,6 +45,12 @@ func (n *Node) Unreached(peers ...transport.Peer) []Unreached {
 	return out
 }
 
+// AllRefuse reports whether there are such peers and all of them have said that they do not admit this host, so that waiting
+// does not help.
+func AllRefuse(list []Unreached) bool {
+	return len(list) > 0 && !slices.ContainsFunc(list, func(u Unreached) bool { return !errors.Is(u.Err, dray.ErrRefused) })
+}
+
 // named notes the addresses of peers that somebody names now, and returns their ids without this host's own. They may be
 // dialled at once, whatever happened before: somebody asks for it. Called on the loop.
 func (n *Node) named(peers []transport.Peer) []dray.PeerID {
@@ -67,9 +74,9 @@ func (n *Node) named(peers []transport.Peer) []dray.PeerID {
 func (n *Node) learn(p transport.Peer) (fresh bool) {
 	c := n.book[p.ID]
 	if c == nil {
-		if len(n.book) >= bookPeers {
+		if len(n.book)-len(n.kept) >= bookPeers {
 			for id := range n.book { // any that is not here will do
-				if n.links[id] == nil && !n.dialling[id] {
+				if n.links[id] == nil && !n.dialling[id] && !n.kept[id] {
 					delete(n.book, id)
 					break
 				}
@@ -194,7 +201,7 @@ func (n *Node) dialled(id dray.PeerID, addrs []string, err error) {
 		}
 		return
 	}
-	if c != nil {
+	if c != nil && !errors.Is(c.err, dray.ErrRefused) { // of a peer that hangs up, what it said before counts
 		c.err = err
 	}
 	n.tried.Failed(n.now(), id, addrs)

@@ -56,7 +56,7 @@ func (c *calls) unreached() []Unreached { return c.n.Unreached(c.peers...) }
 
 // patience is how long to wait for peers when it looks hopeless: longer for those who gave something and were lost.
 func (c *calls) patience() time.Duration {
-	if len(c.unreached()) > 0 && c.n.Given(c.peers...) > c.gave {
+	if u := c.unreached(); len(u) > 0 && !AllRefuse(u) && c.n.Given(c.peers...) > c.gave {
 		return WaitForLost
 	}
 	return giveUpAfter
@@ -111,6 +111,9 @@ func (c *calls) verdict(root cid.Cid, waits []exchange.Standing, unreached []Unr
 			Op: "get", CID: root,
 			Err: fmt.Errorf("%w: asked %d peers, none of them has it", dray.ErrNotFound, len(waits)),
 		}
+	}
+	if AllRefuse(unreached) {
+		return c.n.NotAdmittedError(root, unreached)
 	}
 	errs := []error{dray.ErrUnreachable}
 	for _, u := range unreached {

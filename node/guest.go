@@ -65,7 +65,7 @@ type keptFrame struct {
 // knock decides about a peer that has connected.
 func (n *Node) knock(conn transport.Conn) {
 	id := conn.Peer()
-	switch n.verdict(id) {
+	switch n.verdict(conn) {
 	case transport.Admitted:
 		n.openLink(conn)
 	case transport.Refused:
@@ -80,11 +80,15 @@ func (n *Node) knock(conn transport.Conn) {
 	}
 }
 
-func (n *Node) verdict(id dray.PeerID) transport.Verdict {
-	if n.cfg.Admission == nil {
-		return transport.Admitted
+// verdict says whether a connected peer is heard.
+func (n *Node) verdict(conn transport.Conn) transport.Verdict {
+	switch id := conn.Peer(); {
+	case n.cfg.Admission != nil:
+		return n.cfg.Admission.Admit(id)
+	case n.membersOnly && !n.members[id] && conn.Info().Inbound:
+		return transport.Refused
 	}
-	return n.cfg.Admission.Admit(id)
+	return transport.Admitted
 }
 
 // refuse tells a peer that it is not admitted, and disconnects it. Of a crowd, most are disconnected without a word.
@@ -146,26 +150,27 @@ func (n *Node) dismissAll(list []transport.Held[keptFrame]) {
 }
 
 // Readmit asks the Admission again about every connected peer: guests that are admitted now are heard, what was kept of them
-// first, and peers that are admitted no longer are disconnected.
-func (n *Node) Readmit() {
-	n.ask(func() {
-		for id, g := range n.door.guests {
-			switch n.verdict(id) {
-			case transport.Admitted:
-				n.admit(g)
-			case transport.Refused:
-				n.door.tentative.Take(time.Now(), id)
-				n.dismiss(g)
-				n.refuse(g.conn)
-			}
+// first, and peers that are admitted no longer are disconnected. [Node.SetAccess] does so by itself.
+func (n *Node) Readmit() { n.ask(n.readmit) }
+
+// readmit is Readmit, called on the loop or before there is one.
+func (n *Node) readmit() {
+	for id, g := range n.door.guests {
+		switch n.verdict(g.conn) {
+		case transport.Admitted:
+			n.admit(g)
+		case transport.Refused:
+			n.door.tentative.Take(time.Now(), id)
+			n.dismiss(g)
+			n.refuse(g.conn)
 		}
-		for id, l := range n.links {
-			if n.verdict(id) != transport.Admitted {
-				n.removeLink(l)
-				n.refuse(l.conn)
-			}
+	}
+	for _, l := range n.links {
+		if n.verdict(l.conn) != transport.Admitted {
+			n.removeLink(l)
+			n.refuse(l.conn)
 		}
-	})
+	}
 }
 
 // Guests returns the connected peers whose admission is undecided, the one that came first first.

@@ -41,7 +41,6 @@ type link struct {
 	failures int                // in a row
 	arriving *budget            // of frames that have begun and not ended
 	bulk     bulkState
-	since    time.Duration // when it was opened
 
 	// Guarded blocks whose writer has moved to where others can read go to a writer that never does, begun when first needed.
 	sealed  chan []outBlock
@@ -97,8 +96,8 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 		n: n, peer: id, conn: conn,
 		blocks:  make(chan []outBlock, blockQueue),
 		readers: make(map[*reader]struct{}), failures: failures,
-		arriving: newBudget(2 * wire.MaxFrameSize), since: n.now(),
-		sealed: make(chan []outBlock, blockQueue),
+		arriving: newBudget(2 * wire.MaxFrameSize),
+		sealed:   make(chan []outBlock, blockQueue),
 	}
 	l.any.Store(anyVersion)
 	l.ctx, l.cancel = context.WithCancel(n.ctx)
@@ -119,7 +118,6 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	}
 	n.engine.PeerUp(n.now(), id, capsOf(assumed))
 	n.event(PeerConnected{Peer: id, Info: conn.Info()})
-	n.dismissStrangers()
 }
 
 // closeLink disconnects a peer. The network then reports it gone.

@@ -44,7 +44,7 @@ type Config struct {
 	// Ledger keeps what passed with each peer from one run to the next. If nil, it is forgotten with the Node.
 	Ledger *Ledger
 	// Admission says which peers are heard. What undecided ones say is kept until [Node.Readmit] finds that they are admitted. It
-	// is called on the Node's loop. If nil, everybody is admitted.
+	// is called on the Node's loop. If nil, Access decides: everybody is admitted, or members and those whom the Node has dialled.
 	Admission transport.Admission
 	// Tentative bounds what is kept of undecided peers, which are disconnected after a while.
 	Tentative transport.TentativeConfig
@@ -118,12 +118,13 @@ type Node struct {
 	arrived  map[*byte]*frame // by a block's first byte, the frame of each block that is kept or being written
 	walkers  map[walkKey]*walker
 	guarded  map[cid.Cid]bool // roots that are not open
-	members  map[dray.PeerID]*fellow
-	fellows  []*fellow // members with addresses
-	tending  bool      // there is a goroutine that looks after them
+	members  map[dray.PeerID]bool
+	comrades []transport.Peer     // members with addresses
+	wanted   []transport.Peer     // others to stay connected to
+	kept     map[dray.PeerID]bool // both
 
-	strangersOut bool         // only members are served
-	settled      []dray.Block // written; their frames are done with once they are delivered
+	membersOnly bool         // strangers are refused
+	settled     []dray.Block // written; their frames are done with once they are delivered
 }
 
 // New returns a running Node. It starts to serve what the store holds at once.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"dray"
@@ -53,6 +54,11 @@ func (n *Node) noted(from dray.PeerID, note wire.Note) {
 		n.closeLink(l)
 	case wire.NoteRefused:
 		n.event(PeerRefuses{Peer: from, Reason: string(note.Data)})
+		n.closeLink(l)
+		if c := n.book[from]; c != nil {
+			c.err = &dray.Error{Op: "connect", Peer: from, Err: fmt.Errorf("%w: %.100q", dray.ErrRefused, note.Data)}
+		}
+		n.engine.DialFailed(n.now(), from) // it is left alone for a while
 	}
 	if n.cfg.Note != nil {
 		n.cfg.Note(from, note)

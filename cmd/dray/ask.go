@@ -99,7 +99,7 @@ func (a *asking) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 
 // patience is how long to wait when it looks hopeless: longer for peers who gave something and were lost.
 func (a *asking) patience() time.Duration {
-	if len(a.unreached()) > 0 && a.node.Given(a.peers...) > a.gave {
+	if u := a.node.Unreached(a.peers...); len(u) > 0 && !node.AllRefuse(u) && a.node.Given(a.peers...) > a.gave {
 		return node.WaitForLost
 	}
 	return giveUpAfter
@@ -108,7 +108,8 @@ func (a *asking) patience() time.Duration {
 // hopeless returns an error when everybody who was named is unreachable or, like everybody who is connected, says that
 // they do not have it.
 func (a *asking) hopeless() error {
-	waits, lines := a.session.Peers(), a.unreached()
+	waits, away := a.session.Peers(), a.node.Unreached(a.peers...)
+	lines := awayLines(away)
 	if len(waits)+len(lines) == 0 {
 		return nil
 	}
@@ -134,6 +135,8 @@ func (a *asking) hopeless() error {
 		return nil // somebody is being dialled
 	case len(denied) > 0:
 		return &tried{err: node.RefusedError(a.root, denied), lines: append(lines, waitLines(waits)...)}
+	case node.AllRefuse(away):
+		return &tried{err: a.node.NotAdmittedError(a.root, away), lines: waitLines(waits)}
 	case len(lines) > 0:
 		return &tried{
 			err:   &dray.Error{Op: "get", CID: a.root, Err: dray.ErrUnreachable},
@@ -143,9 +146,12 @@ func (a *asking) hopeless() error {
 	return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: dray.ErrNotFound}, lines: waitLines(waits)}
 }
 
-func (a *asking) unreached() []string {
+func (a *asking) unreached() []string { return awayLines(a.node.Unreached(a.peers...)) }
+
+// awayLines says of each peer why it was not reached.
+func awayLines(away []node.Unreached) []string {
 	var lines []string
-	for _, u := range a.node.Unreached(a.peers...) {
+	for _, u := range away {
 		lines = append(lines, fmt.Sprintf("%v: %s", u.Peer.ID, oneLine(u.Err)))
 	}
 	return lines

@@ -273,6 +273,10 @@ func (b *backlog) judge(ctx context.Context, j *jobs.Job, o *jobs.Outcome, err e
 	}
 	o.Message = shortError(err)
 	connected := b.h.connectedPeers()
+	away := func(s jobs.Source) bool { return !connected[s.Peer] }
+	if n := len(slices.DeleteFunc(slices.Clone(j.Sources), away)); o.Reason == jobs.Refused && 0 < n && n < len(j.Sources) {
+		o.Reason = jobs.Unreachable // those who are away may accept what those who are here refuse
+	}
 	for _, s := range j.Sources {
 		deaf := o.Reason == jobs.Unreachable && !connected[s.Peer]
 		dumb := o.Reason == jobs.TimedOut && !o.Moved

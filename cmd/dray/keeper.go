@@ -2,19 +2,16 @@ package main
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"dray/jobs"
 	"dray/store/disk"
-	"dray/transport"
 )
 
 const (
 	keepEvery    = 10 * time.Minute // between looks whether what is kept is whole
-	connectEvery = time.Minute      // between looks whether those who had what is seeded are connected
-	connectFor   = 10 * time.Second
-	connectMost  = 8 // peers dialled at a look
+	connectEvery = time.Minute      // between looks at who had what is seeded
+	connectMost  = 64               // of them that are kept connected
 	lookSettle   = 500 * time.Millisecond
 )
 
@@ -133,35 +130,18 @@ func (h *house) failedAt(r *disk.Root) (failed bool) {
 	return failed
 }
 
-// stayConnected dials those who had what is seeded and are not connected.
+// stayConnected has the node stay connected to those who had what is seeded.
 func (h *house) stayConnected(ctx context.Context) {
 	roots, err := h.store.Roots(ctx)
 	if err != nil {
 		return
 	}
-	var sources []string
+	var q targetRequest
 	for _, r := range roots {
 		if r.Seeded() {
-			sources = append(sources, r.Sources...)
+			q.Peers = append(q.Peers, r.Sources...)
 		}
 	}
-	here := h.connectedPeers()
-	q := targetRequest{Peers: sources}
-	var dial []transport.Peer
-	for _, p := range q.peers() {
-		if !here[p.ID] && p.ID != h.node.Self() && len(dial) < connectMost {
-			dial = append(dial, p)
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, connectFor)
-	defer cancel()
-	var wg sync.WaitGroup
-	for _, p := range dial {
-		wg.Go(func() {
-			if err := h.node.Connect(ctx, p); err != nil {
-				h.env.log().Debug("a source of what is seeded is away", "peer", p.ID, "err", err)
-			}
-		})
-	}
-	wg.Wait()
+	peers := mergePeers(q.peers())
+	h.node.KeepConnected(peers[:min(len(peers), connectMost)]...)
 }

@@ -115,6 +115,7 @@ func reasonOf(err error) jobs.Reason {
 		reason jobs.Reason
 	}{
 		{errors.Is(err, dray.ErrNoSpace), jobs.NoSpace},
+		{errors.Is(err, dray.ErrRefused), jobs.Refused},
 		{errors.As(err, &taken) || errors.Is(err, fs.ErrExist), jobs.Exists},
 		{isFaulty(err), jobs.Faulty},
 		{errors.Is(err, disk.ErrGrowing), jobs.TimedOut}, // somebody else is at it
@@ -161,7 +162,7 @@ func remedy(j *jobs.Job) string {
 	case jobs.Exists:
 		return fmt.Sprintf("move it away, then `dray jobs retry %d`; or order it with another -o, or with --force", j.ID)
 	case jobs.Refused:
-		return "ask whoever shares it for a ticket that is valid, and order it with that"
+		return "ask whoever shares it for a ticket that is valid, or to be made a member, and order it again"
 	}
 	return again + " once that is settled"
 }

@@ -12,8 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"dray"
 	"dray/jobs"
+	"dray/node"
 	"dray/store/disk"
 )
 
@@ -29,6 +32,7 @@ func TestReasonOf(t *testing.T) {
 		{&dray.Error{Op: "grow", Err: fmt.Errorf("/x %w", disk.ErrGrowing)}, jobs.TimedOut},
 		{&tried{err: &dray.Error{Op: "get", Err: dray.ErrUnreachable}, lines: []string{"a: no route"}}, jobs.Unreachable},
 		{resumable{hint: "again", err: &dray.Error{Op: "get", Err: dray.ErrTimeout}}, jobs.TimedOut},
+		{node.RefusedError(cid.Undef, []dray.PeerID{"a"}), jobs.Refused},
 		{&dray.Error{Op: "get", Err: dray.ErrNotFound}, jobs.NotFound},
 		{fmt.Errorf("%w: %w", dray.ErrNotFound, fs.ErrNotExist), jobs.Broken}, // a directory that is gone
 		{&dray.Error{Op: "put", Err: &fs.PathError{Op: "write", Path: "/x", Err: syscall.EIO}}, jobs.Faulty},
