@@ -158,7 +158,7 @@ func why(w *node.Wait, waits []node.Wait, since time.Duration) string {
 	case exchange.ReasonBackedOff:
 		return "did not deliver, and is left alone for a while"
 	case exchange.ReasonRefused:
-		return "connected, but serves nobody"
+		return "connected, but refuses: it serves nobody, or not this host"
 	case exchange.ReasonLacks:
 		lacking := 0
 		for i := range waits {
