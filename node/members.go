@@ -45,13 +45,26 @@ func (n *Node) setMembers(a Access) {
 		}
 		f.Peer = transport.Peer{ID: m.ID, Addrs: m.Addrs}
 		n.members[m.ID] = f
+		n.keepPeer(m.ID, true)
 		if len(m.Addrs) > 0 {
 			n.fellows = append(n.fellows, f)
+		}
+	}
+	for id := range before {
+		if n.members[id] == nil && n.book[id] == nil {
+			n.keepPeer(id, false)
 		}
 	}
 	if (len(n.fellows) > 0 || n.strangersOut) && !n.tending {
 		n.tending = true
 		n.wg.Go(n.tend)
+	}
+}
+
+// keepPeer has the network keep room for a peer, or no longer.
+func (n *Node) keepPeer(id dray.PeerID, yes bool) {
+	if k, ok := n.net.(transport.Keeper); ok {
+		k.Keep(id, yes)
 	}
 }
 
