@@ -118,6 +118,7 @@ func (e *Engine) PeerUp(now time.Duration, id dray.PeerID, caps Caps) {
 	p := e.peer(id)
 	before := p.caps
 	p.caps = caps
+	p.health.Quiet(!caps.Haves)
 	if p.up {
 		e.capsChanged(p, before)
 		return

@@ -39,6 +39,7 @@ type Peer struct {
 	state   State
 	up      bool // connected
 	near    bool
+	quiet   bool // see Quiet
 	held    bool // the network is thought to be cut, since heldAt
 	heldAt  time.Duration
 	doubt   bool          // it failed while connected: the next connection begins half open
@@ -118,6 +119,9 @@ func (p *Peer) Limit() int {
 
 // Near says that the peer is on the same LAN, by its address or by a round trip below [NearRTT]: it is dialled again sooner.
 func (p *Peer) Near() { p.near = true }
+
+// Quiet says whether the peer has no words for lacking something, as before Bitswap 1.2: its silence is then no reason for a ban.
+func (p *Peer) Quiet(yes bool) { p.quiet = yes }
 
 // Hold says whether the network is thought to be cut: back-offs do not grow then, and are short.
 func (p *Peer) Hold(now time.Duration, on bool) {
@@ -318,7 +322,7 @@ func (p *Peer) Unban() bool {
 	if p.state != Banned {
 		return false
 	}
-	*p = Peer{state: Banned, up: p.up, near: p.near, held: p.held, heldAt: p.heldAt}
+	*p = Peer{state: Banned, up: p.up, near: p.near, quiet: p.quiet, held: p.held, heldAt: p.heldAt}
 	if p.up {
 		p.to(Connected)
 	} else {
@@ -362,10 +366,11 @@ func (p *Peer) count(now time.Duration) bool {
 	return p.failed == threshold && now-p.failures[0] < window
 }
 
-// open backs a peer off that failed while it was connected, and bans it when it does nothing else.
+// open backs a peer off that failed while it was connected, and bans it when it does nothing else. A connection that broke
+// says nothing about who is at its end.
 func (p *Peer) open(now time.Duration, jitter float64) {
 	p.doubt = true
-	if !p.held && !p.early {
+	if p.up && !p.quiet && !p.held && !p.early {
 		p.opened++
 	}
 	p.backOff(now, jitter)

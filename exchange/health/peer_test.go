@@ -421,3 +421,46 @@ func checkPeer(t *testing.T, seed uint64, p *Peer, now time.Duration) {
 		t.Fatalf("seed %d: %v is usable %v with a limit of %d", seed, p, p.Usable(), p.Limit())
 	}
 }
+
+// TestNoBanForPaths: connections that break, and silence of a peer that has no other way to say no, make it back off longer and
+// longer and never ban it.
+func TestNoBanForPaths(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		quiet bool
+		fail  func(p *Peer, now time.Duration)
+		ban   bool
+	}{
+		{"silent", false, func(p *Peer, now time.Duration) { p.Stall(now, 0); p.Stall(now, 0) }, true},
+		{"silent, and cannot say no", true, func(p *Peer, now time.Duration) { p.Stall(now, 0); p.Stall(now, 0) }, false},
+		{"breaks", false, func(p *Peer, now time.Duration) {
+			p.Lose(now, true, 0)
+			for p.State() == Gone { // until the breaker opens
+				p.Connect(now)
+				p.Lose(now, true, 0)
+			}
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := &Peer{}
+			p.Quiet(c.quiet)
+			now := time.Second
+			for range 3 * banFailures {
+				p.Connect(now)
+				if p.State() == Banned {
+					break
+				}
+				c.fail(p, now)
+				if until, ok := p.Due(); ok {
+					now = until
+					if p.State() != Banned {
+						p.Advance(now, 0)
+					}
+				}
+			}
+			if banned := p.State() == Banned; banned != c.ban {
+				t.Errorf("%v after %v", p.Status(), now)
+			}
+		})
+	}
+}
