@@ -50,6 +50,9 @@ type Rule struct {
 	// Capabilities are the secrets of which one has to be proven otherwise, oldest first. With none, and without Members,
 	// nobody may have the root.
 	Capabilities []Capability
+	// Unfinished says that Root is no root but a name, for what is being added in private and has no root yet, or never got one
+	// because of a crash. Then nothing else is set.
+	Unfinished bool
 }
 
 // Book is what this host remembers about who may have what: the rules. The zero Book has none; a root without a rule is
@@ -184,6 +187,26 @@ func (b *Book) Nest(part, root cid.Cid) {
 	b.set(Rule{Root: part, Under: root})
 }
 
+// Begin says that something is being added that is to be private, under a name that stands for its root until [Book.End].
+func (b *Book) Begin(name cid.Cid) { b.set(Rule{Root: name, Unfinished: true}) }
+
+// End forgets a name that Begin was told.
+func (b *Book) End(name cid.Cid) {
+	if r, ok := b.Rule(name); ok && r.Unfinished {
+		delete(b.rules, dray.HashKey(name))
+	}
+}
+
+// Unfinished returns the names that Begin was told and End was not, in order.
+func (b *Book) Unfinished() (names []cid.Cid) {
+	for _, r := range b.Rules() {
+		if r.Unfinished {
+			names = append(names, r.Root)
+		}
+	}
+	return names
+}
+
 // writtenBook is the form in which a Book is written.
 type writtenBook struct {
 	Version int           `json:"version"`
@@ -195,6 +218,7 @@ type writtenRule struct {
 	Under        string              `json:"under,omitempty"`
 	Members      bool                `json:"members,omitempty"`
 	Capabilities []writtenCapability `json:"capabilities,omitempty"`
+	Unfinished   bool                `json:"unfinished,omitempty"`
 }
 
 type writtenCapability struct {
@@ -209,7 +233,7 @@ const bookVersion = 1
 func (b *Book) Encode() ([]byte, error) {
 	w := writtenBook{Version: bookVersion, Rules: []writtenRule{}}
 	for _, r := range b.Rules() {
-		one := writtenRule{Root: r.Root.String(), Members: r.Members}
+		one := writtenRule{Root: r.Root.String(), Members: r.Members, Unfinished: r.Unfinished}
 		if r.Under.Defined() {
 			one.Under = r.Under.String()
 		}
@@ -265,7 +289,10 @@ func (b *Book) read(w writtenRule) error {
 	if _, twice := b.Rule(root); twice {
 		return fmt.Errorf("%v has another", root)
 	}
-	rule := Rule{Root: root, Members: w.Members}
+	rule := Rule{Root: root, Members: w.Members, Unfinished: w.Unfinished}
+	if w.Unfinished && (w.Under != "" || w.Members || len(w.Capabilities) > 0) {
+		return fmt.Errorf("%v is unfinished, and has more rules", root)
+	}
 	if w.Under != "" {
 		if rule.Under, err = cid.Decode(w.Under); err == nil {
 			err = dray.CheckCID(rule.Under)

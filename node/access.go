@@ -21,6 +21,10 @@ type Access struct {
 	Book *access.Book
 	// Open are the roots of this host that have no rule: what lies under one of them and under a closed one too is open.
 	Open []cid.Cid
+	// Loose are blocks of this host that lie under no root, and LooseUnder is the rule's root under which they are all the same:
+	// what was being added in private when this host crashed. If LooseUnder is not set, there are none.
+	Loose      []cid.Cid
+	LooseUnder cid.Cid
 	// Members are the members. Those with addresses are dialled and kept connected. If nil, there are none.
 	Members *access.Members
 	// MembersOnly says that nobody but members is served anything, and that strangers who connect are refused.
@@ -71,6 +75,10 @@ func (n *Node) guardsOf(ctx context.Context, a *Access) (*guards, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	for _, c := range a.Loose {
+		g.under[a.LooseUnder] = append(g.under[a.LooseUnder], c)
+		all[dray.HashKey(c)] = struct{}{}
 	}
 	if len(all) == 0 {
 		return g, nil

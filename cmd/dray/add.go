@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dray"
+	rules "dray/access"
 	"dray/node"
 	"dray/store/disk"
 	"dray/tensor"
@@ -231,6 +232,11 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 	if err != nil {
 		return addResult{}, err
 	}
+	if pending.Defined() && !q.OnlyHash { // so that a crash from here on opens nothing
+		if err := h.door.edit(ctx, func(b *rules.Book) error { b.Begin(pending); return nil }); err != nil {
+			return addResult{}, err
+		}
+	}
 	r, err := h.node.Add(ctx, q.Path, node.AddConfig{
 		Guard: pending, Profile: profile, Layout: layouts[q.Layout], Copy: q.Copy, OnlyHash: q.OnlyHash, Hidden: q.Hidden,
 		Progress: func(a node.AddProgress) {
@@ -252,7 +258,7 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 	if q.OnlyHash {
 		return result, nil
 	}
-	if err := h.admit(ctx, r.Root, q, &result); err != nil {
+	if err := h.admit(ctx, r.Root, pending, q, &result); err != nil {
 		return result, err
 	}
 	if pending.Defined() {

@@ -41,6 +41,11 @@ type door struct {
 	store *disk.Store
 	only  bool // nobody but members is served
 
+	// What a crash left of adding something in private, and the name that it has in the book: it is nobody's, until it lies
+	// under a root, or is collected and the home opened again.
+	loose []cid.Cid
+	left  cid.Cid
+
 	mu      sync.Mutex // guards what follows, and is held while it is applied, so that the last change applies last
 	book    *rules.Book
 	members *rules.Members
@@ -63,6 +68,11 @@ func openDoor(h *house, a access) (*door, error) {
 				"the privacy of all that it names", d.bookPath(), err)
 		}
 	}
+	if a.network {
+		if err := d.settle(context.Background()); err != nil {
+			return nil, err
+		}
+	}
 	d.members, err = readMembers(h.home)
 	switch {
 	case err != nil && len(a.listen) > 0:
@@ -73,6 +83,52 @@ func openDoor(h *house, a access) (*door, error) {
 		return nil, usagef("there are no members yet, so nobody would be served; name some with `dray members add PEER`")
 	}
 	return d, nil
+}
+
+// settle finds what was being added in private when a home was left without warning: what lies under no root.
+func (d *door) settle(ctx context.Context) error {
+	names := d.book.Unfinished()
+	if len(names) == 0 {
+		return nil
+	}
+	roots, err := d.store.Roots(ctx)
+	if err != nil {
+		return err
+	}
+	rooted := make(map[string]bool)
+	enter := func(c cid.Cid) bool {
+		key := dray.HashKey(c)
+		again := rooted[key]
+		rooted[key] = true
+		return !again
+	}
+	w := walking{
+		stat:  func(c cid.Cid) (int64, error) { return d.store.Stat(ctx, c) },
+		get:   func(c cid.Cid) (dray.Block, error) { return d.store.Get(ctx, c) },
+		enter: enter,
+	}
+	for _, r := range roots {
+		if err := w.over(r.CID); err != nil {
+			return err
+		}
+	}
+	for s, err := range d.store.All(ctx) {
+		if err != nil {
+			return err
+		}
+		if enter(s.CID) {
+			d.loose = append(d.loose, s.CID)
+		}
+	}
+	if len(d.loose) > 0 {
+		d.left, names = names[0], names[1:]
+	}
+	return d.edit(ctx, func(b *rules.Book) error {
+		for _, name := range names {
+			b.End(name)
+		}
+		return nil
+	})
 }
 
 func (d *door) bookPath() string { return filepath.Join(d.home, bookName) }
@@ -107,7 +163,7 @@ func membersText(home string) ([]byte, error) {
 
 // current returns what holds now. The caller holds mu.
 func (d *door) current(ctx context.Context) (node.Access, error) {
-	a := node.Access{Book: d.book.Clone(), Members: d.members, MembersOnly: d.only}
+	a := node.Access{Book: d.book.Clone(), Members: d.members, MembersOnly: d.only, Loose: d.loose, LooseUnder: d.left}
 	if d.book.Len() == 0 {
 		return a, nil
 	}

@@ -87,9 +87,12 @@ func (q *addRequest) pending() (cid.Cid, error) {
 	return b.CID(), err
 }
 
-// admit makes the rule of a root what the request says, and notes what holds then.
-func (h *house) admit(ctx context.Context, root cid.Cid, q addRequest, result *addResult) error {
+// admit ends what is pending and makes the rule of a root what the request says, and notes what holds then.
+func (h *house) admit(ctx context.Context, root, pending cid.Cid, q addRequest, result *addResult) error {
 	err := h.door.edit(ctx, func(b *rules.Book) error {
+		if pending.Defined() {
+			b.End(pending)
+		}
 		switch q.Share {
 		case sharePrivate:
 			var secret rules.Secret
