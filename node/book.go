@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,6 +19,8 @@ const (
 	nearTimeout  = 5 * time.Second // for a dial on a LAN: one that takes longer meets a cut, and the next is due soon
 	probeTimeout = 3 * time.Second
 	settleStep   = 100 * time.Millisecond
+	roomRetry    = 2 * time.Second // until a peer that had no room is dialled again
+	roomTries    = 15
 	settleTries  = 10 // steps until a connection that was found must have become a link
 )
 
@@ -65,6 +68,7 @@ func (n *Node) named(peers []transport.Peer) []dray.PeerID {
 		}
 		n.learn(p)
 		n.book[p.ID].err = nil
+		n.keepPeer(p.ID, true)
 		n.engine.Addressed(n.now(), p.ID)
 	}
 	return ids
@@ -78,6 +82,7 @@ func (n *Node) learn(p transport.Peer) (fresh bool) {
 			for id := range n.book { // any that is not here will do
 				if n.links[id] == nil && !n.dialling[id] && !n.kept[id] {
 					delete(n.book, id)
+					n.keepPeer(id, n.members[id])
 					break
 				}
 			}
@@ -137,14 +142,43 @@ func (n *Node) dial(id dray.PeerID) {
 	}
 	n.dialling[id] = true
 	n.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(n.ctx, timeout)
-		defer cancel()
-		err := n.reach(ctx, id, addrs)
+		err := n.reach(id, addrs, timeout)
+		for try := 1; errors.Is(err, transport.ErrBusy) && try < roomTries; try++ {
+			if !n.noRoom(id, err) {
+				break
+			}
+			err = n.reach(id, addrs, timeout)
+		}
 		n.do(func() {
 			delete(n.dialling, id)
 			n.dialled(id, addrs, err)
 		})
 	})
+}
+
+// noRoom notes that a peer has no room for this host, and waits until it may be dialled again. It reports false when it is not
+// to be: it has come by itself, or the Node is closed.
+func (n *Node) noRoom(id dray.PeerID, err error) bool {
+	linked := false
+	n.ask(func() {
+		if linked = n.links[id] != nil; linked {
+			return
+		}
+		if c := n.book[id]; c != nil && !errors.Is(c.err, dray.ErrRefused) {
+			c.err = err
+		}
+	})
+	if linked {
+		return false
+	}
+	wait := time.NewTimer(roomRetry - roomRetry/4 + rand.N(roomRetry/2))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		return true
+	case <-n.done:
+		return false
+	}
 }
 
 // probe asks a connected peer for a sign of life, because the engine wants one.
@@ -166,7 +200,9 @@ func (n *Node) probe(id dray.PeerID) {
 }
 
 // reach dials until there is a link. A connection that is being closed may still be found for a moment.
-func (n *Node) reach(ctx context.Context, id dray.PeerID, addrs []string) error {
+func (n *Node) reach(id dray.PeerID, addrs []string, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(n.ctx, timeout)
+	defer cancel()
 	step := time.NewTicker(settleStep)
 	defer step.Stop()
 	for try := 1; ; try++ {

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -17,6 +18,14 @@ const giveUpAfter = 3 * time.Second // nobody has it: how long to wait for someb
 // WaitForLost is how long a request waits for peers who gave some of what it asks for and were lost, before it gives up. Nobody
 // who has given nothing, or is connected and says that it lacks the rest, is waited for longer than a few seconds.
 const WaitForLost = 10 * time.Minute
+
+// WaitForRoom is how long a request waits for peers that have no room for more connections, before it gives up.
+const WaitForRoom = 2 * time.Minute
+
+// Busy reports whether any of the peers was reached and has no room for more connections.
+func Busy(unreached []Unreached) bool {
+	return slices.ContainsFunc(unreached, func(u Unreached) bool { return errors.Is(u.Err, transport.ErrBusy) })
+}
 
 // Unreached is a peer that could not be dialled.
 type Unreached struct {
@@ -56,8 +65,12 @@ func (c *calls) unreached() []Unreached { return c.n.Unreached(c.peers...) }
 
 // patience is how long to wait for peers when it looks hopeless: longer for those who gave something and were lost.
 func (c *calls) patience() time.Duration {
-	if u := c.unreached(); len(u) > 0 && !AllRefuse(u) && c.n.Given(c.peers...) > c.gave {
+	unreached := c.unreached()
+	switch {
+	case len(unreached) > 0 && !AllRefuse(unreached) && c.n.Given(c.peers...) > c.gave:
 		return WaitForLost
+	case Busy(unreached):
+		return WaitForRoom
 	}
 	return giveUpAfter
 }

@@ -13,17 +13,31 @@ import (
 
 // setMembers takes who the members are. Called on the loop, or before there is one.
 func (n *Node) setMembers(a Access) {
+	before := n.members
 	n.members = make(map[dray.PeerID]bool)
 	n.membersOnly = a.MembersOnly
 	n.comrades = n.comrades[:0]
 	for _, m := range a.Members.List() {
 		n.members[m.ID] = true
+		n.keepPeer(m.ID, true)
 		if len(m.Addrs) > 0 {
 			n.comrades = append(n.comrades, transport.Peer{ID: m.ID, Addrs: m.Addrs})
 		}
 	}
+	for id := range before {
+		if !n.members[id] && n.book[id] == nil {
+			n.keepPeer(id, false)
+		}
+	}
 	n.keepConnected()
 	n.readmit()
+}
+
+// keepPeer has the network keep room for a peer, or no longer.
+func (n *Node) keepPeer(id dray.PeerID, yes bool) {
+	if k, ok := n.net.(transport.Keeper); ok {
+		k.Keep(id, yes)
+	}
 }
 
 // KeepConnected makes the Node stay connected to peers, besides members: it dials them now, and whenever they are lost. Each

@@ -12,4 +12,6 @@ var (
 	ErrReset = errors.New("stream reset")
 	// ErrTooMany means that a limit on connections, streams or memory is reached.
 	ErrTooMany = errors.New("resource limit reached")
+	// ErrBusy means that a peer has no room for more connections now. Dial's error wraps it besides [dray.ErrUnreachable].
+	ErrBusy = errors.New("no room for more connections")
 )

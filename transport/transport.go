@@ -52,6 +52,15 @@ type Network interface {
 	Close() error
 }
 
+// Keeper is a [Network] with room for so many connections, which disconnects whom it does not know when it has no more.
+type Keeper interface {
+	Network
+
+	// Keep says whether there is always room for a peer: it is never disconnected for want of room, and gets in when there is
+	// none. Whom Dial has reached is kept anyhow. The caller bounds how many peers it keeps.
+	Keep(peer dray.PeerID, keep bool)
+}
+
 // Conn is an authenticated connection to a peer: the peer has proven that it holds the key behind its id. When several
 // connections to a peer exist, a Conn stands for all of them.
 type Conn interface {

@@ -99,8 +99,12 @@ func (a *asking) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 
 // patience is how long to wait when it looks hopeless: longer for peers who gave something and were lost.
 func (a *asking) patience() time.Duration {
-	if u := a.node.Unreached(a.peers...); len(u) > 0 && !node.AllRefuse(u) && a.node.Given(a.peers...) > a.gave {
+	unreached := a.node.Unreached(a.peers...)
+	switch {
+	case len(unreached) > 0 && !node.AllRefuse(unreached) && a.node.Given(a.peers...) > a.gave:
 		return node.WaitForLost
+	case node.Busy(unreached):
+		return node.WaitForRoom
 	}
 	return giveUpAfter
 }

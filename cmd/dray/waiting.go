@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"dray/exchange"
 	"dray/node"
+	"dray/transport"
 )
 
 // While a task that may need peers runs and nothing arrives, whoever asked for it is told why: the node says what it waits
@@ -151,6 +153,9 @@ func why(w *node.Wait, waits []node.Wait, since time.Duration) string {
 	case exchange.ReasonAsking:
 		return "connected, asked what it has"
 	case exchange.ReasonDialling:
+		if errors.Is(w.Err, transport.ErrBusy) {
+			return "has no room for more connections; trying again in 2 s"
+		}
 		if w.Err != nil {
 			return "cannot be reached: " + oneLine(w.Err)
 		}
@@ -211,7 +216,7 @@ func then(w *node.Wait, waits []node.Wait, next time.Duration) string {
 	case exchange.ReasonBanned:
 		what = "let in again"
 	}
-	if what == "" || next <= 0 && w.Reason != exchange.ReasonDialling {
+	if what == "" || errors.Is(w.Err, transport.ErrBusy) || next <= 0 && w.Reason != exchange.ReasonDialling {
 		return ""
 	}
 	if next <= 0 {

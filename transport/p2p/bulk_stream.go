@@ -61,6 +61,7 @@ func (s clearStream) ReadFrom(r io.Reader) (int64, error) {
 		return 0, s.fail("write stream", err)
 	}
 	n, err := s.tcp.ReadFrom(r)
+	s.conn.passed(int(n))
 	if err != nil {
 		return n, s.fail("write stream", s.note(err))
 	}
@@ -97,6 +98,7 @@ func (s *bulkStream) Read(b []byte) (int, error) {
 		return 0, io.EOF // the connection may be gone by now
 	}
 	n, err := s.lane.Read(b)
+	s.conn.passed(n)
 	if err == nil {
 		return n, nil
 	}
@@ -123,6 +125,7 @@ func (s *bulkStream) Write(b []byte) (int, error) {
 		return 0, s.fail("write stream", err)
 	}
 	n, err := s.lane.Write(b)
+	s.conn.passed(n)
 	if err != nil {
 		return n, s.fail("write stream", s.note(err))
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -25,6 +27,9 @@ type conn struct {
 	// trials are the paths that came while there were others, until it is known whether those still answer; see newest.go.
 	// Guarded by host.mu.
 	trials map[network.Conn]chan struct{}
+	since  time.Time // when it came
+	// moved is how many bytes have passed, and useful when that was last much, in nanoseconds since begun; 0 is never.
+	moved, useful atomic.Int64
 }
 
 func (c *conn) Peer() dray.PeerID { return dray.PeerID(c.id) }

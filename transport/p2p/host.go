@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -60,6 +61,7 @@ type Host struct {
 	host  host.Host
 	swarm *swarm.Swarm
 	plane *plane
+	gate  *gate
 	psk   bool // of a private swarm
 	log   *slog.Logger
 	wg    sync.WaitGroup // streams being closed
@@ -76,6 +78,7 @@ type Host struct {
 	accepts map[transport.Protocol]func(transport.Conn, transport.Stream)
 	// admitted is closed and replaced when a peer is added to peers.
 	admitted chan struct{}
+	room     room
 }
 
 // New makes a host and starts to listen. Errors say which address cannot be listened on and why.
@@ -122,16 +125,12 @@ func start(c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	trimmer, err := limits.trimmer()
-	if err != nil {
-		return nil, err
-	}
 	options := []libp2p.Option{
 		libp2p.Identity(c.Key.priv),
 		libp2p.NoListenAddrs, // listening starts below, when errors can be told apart
 		libp2p.UserAgent(c.UserAgent),
 		libp2p.ResourceManager(resources),
-		libp2p.ConnectionManager(trimmer),
+		libp2p.ConnectionManager(&connmgr.NullConnMgr{}), // room.go does it,
 		libp2p.SwarmOpts(swarm.WithDialRanker(rank)),
 		libp2p.WithDialTimeout(15 * time.Second),
 		libp2p.DisableRelay(),
@@ -145,21 +144,27 @@ func start(c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	stack, err := stackOptions(c, limits, bulk)
+	h := &Host{
+		plane: bulk, psk: !c.SwarmKey.IsZero(), log: c.Log, peers: make(map[peer.ID]*conn), admitted: make(chan struct{}),
+		accepts: make(map[transport.Protocol]func(transport.Conn, transport.Stream)),
+		room:    newRoom(limits),
+	}
+	h.gate = newGate(h.busy)
+	stack, err := stackOptions(c, limits, bulk, h.gate)
 	if err != nil {
+		h.gate.close()
 		return nil, err
 	}
 	lh, err := libp2p.New(append(options, stack...)...)
 	if err != nil {
+		h.gate.close()
 		return nil, err
 	}
-	h := &Host{
-		host: lh, plane: bulk, psk: !c.SwarmKey.IsZero(), log: c.Log, peers: make(map[peer.ID]*conn), admitted: make(chan struct{}),
-		accepts: make(map[transport.Protocol]func(transport.Conn, transport.Stream)),
-	}
+	h.host = lh
 	var ok bool
 	if h.swarm, ok = lh.Network().(*swarm.Swarm); !ok {
 		_ = lh.Close()
+		h.gate.close()
 		return nil, fmt.Errorf("libp2p made a %T", lh.Network())
 	}
 	lh.Network().Notify(&network.NotifyBundle{
@@ -329,6 +334,9 @@ func (h *Host) dialError(err error, addrs, reasons []string) error {
 	var all *swarm.DialError
 	if errors.As(err, &all) {
 		for _, one := range all.DialErrors {
+			if errors.Is(one.Cause, errBusy) {
+				return fmt.Errorf("%w: %w", dray.ErrUnreachable, transport.ErrBusy)
+			}
 			reason := strings.Join(strings.Fields(one.Cause.Error()), " ") + h.swarmHint(one.Cause)
 			reasons = append(reasons, fmt.Sprintf("%s: %s", one.Address, reason))
 		}
@@ -368,6 +376,7 @@ func (h *Host) Close() error {
 	h.mu.Unlock()
 	h.plane.close()
 	err := h.host.Close()
+	h.gate.close()
 	h.plane.wg.Wait()
 	h.wg.Wait()
 	return err
@@ -412,7 +421,7 @@ func (h *Host) admit(nc network.Conn) {
 	c := h.peers[p]
 	first := c == nil
 	if first {
-		c = &conn{host: h, id: p}
+		c = &conn{host: h, id: p, since: time.Now()}
 		h.peers[p] = c
 		close(h.admitted)
 		h.admitted = make(chan struct{})
@@ -421,6 +430,8 @@ func (h *Host) admit(nc network.Conn) {
 		h.try(c, nc)
 	}
 	c.paths = append(c.paths, nc)
+	h.room.count(nc)
+	h.makeRoom(c, nc)
 	ups := h.ups
 	h.mu.Unlock()
 	if first {
@@ -436,6 +447,7 @@ func (h *Host) dismiss(nc network.Conn) {
 	defer h.tell.Unlock()
 	p := nc.RemotePeer()
 	h.mu.Lock()
+	h.room.discount(nc)
 	c := h.peers[p]
 	if c == nil {
 		h.mu.Unlock()

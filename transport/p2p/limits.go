@@ -1,11 +1,8 @@
 package p2p
 
 import (
-	"time"
-
 	"github.com/libp2p/go-libp2p/core/network"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
-	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/x/rate"
 )
 
@@ -14,7 +11,7 @@ import (
 //
 //	what                                  default    why
 //	connections                             1,024    500 peers in a swarm, twice
-//	  beyond LowConns (3/4 of it)                    the least used are closed, 20 s after they were made at the earliest
+//	  beyond LowConns (3/4 of it)                    strangers go, who were there for longest; see room.go
 //	connections with one peer                   8    one per transport, and both sides' dials
 //	connections from one address              256    a rack behind one NAT; loopback is free
 //	streams in                             16,384
@@ -27,9 +24,10 @@ import (
 //
 // Memory counts 256 KiB per stream and what windows have grown by. Windows grow only while less than half of it is in use.
 type Limits struct {
-	// Conns is how many connections the host has in all. If zero, 1024.
+	// Conns is how many connections the host has before a newcomer takes the place of a stranger. Only peers that are kept
+	// (see [Host.Keep]) get in beyond it, and no more than 512. If zero, 1024.
 	Conns int
-	// LowConns is the number of connections above which the least used are closed. If zero, three quarters of Conns.
+	// LowConns is the number of connections above which strangers are disconnected that were there for a while. If zero, three quarters of Conns.
 	LowConns int
 	// ConnsPerPeer is how many connections a peer may have with the host. If zero, 8.
 	ConnsPerPeer int
@@ -89,9 +87,9 @@ func (l Limits) resources() (network.ResourceManager, error) {
 		}
 	}
 	system := streams(l.Streams)
-	system.Conns = rcmgr.LimitVal(l.Conns)
-	system.ConnsInbound = rcmgr.LimitVal(l.Conns)
-	system.ConnsOutbound = rcmgr.LimitVal(l.Conns)
+	// Who comes while the table is full is let through the handshake, because only then it is known who that is.
+	all := rcmgr.LimitVal(l.Conns + 2*maxHandshakes)
+	system.Conns, system.ConnsInbound, system.ConnsOutbound = all, all, all
 	system.Memory = rcmgr.LimitVal64(l.Memory)
 
 	transient := streams(2 * maxHandshakes)
@@ -118,18 +116,11 @@ func (l Limits) resources() (network.ResourceManager, error) {
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits),
 		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: l.ConnsPerIP}},
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: l.ConnsPerIP}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: l.ConnsPerIP + maxHandshakes}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: l.ConnsPerIP + maxHandshakes}},
 		),
 		// The bounds above count what there is at one time; how fast peers come is not held against them, because
 		// a cluster starts all at once.
 		rcmgr.WithConnRateLimiters(&rate.Limiter{}),
 	)
-}
-
-// trimmer makes the part of libp2p that closes the least used connections when there are too many.
-func (l Limits) trimmer() (*connmgr.BasicConnMgr, error) {
-	low := min(l.LowConns, l.Conns)
-	high := low + (l.Conns-low)/2
-	return connmgr.NewConnManager(low, max(high, low), connmgr.WithGracePeriod(20*time.Second))
 }

@@ -94,7 +94,8 @@ func (h *Host) judge(c *conn, nc network.Conn, dead []network.Conn) {
 
 // replace lets a peer go down and come up again with the given paths. The caller holds tell, and mu, which is released.
 func (h *Host) replace(c *conn, paths []network.Conn) {
-	next := &conn{host: h, id: c.id, paths: paths, trials: maps.Clone(c.trials)}
+	next := &conn{host: h, id: c.id, since: c.since, paths: paths, trials: maps.Clone(c.trials)}
+	next.useful.Store(c.useful.Load())
 	h.peers[c.id] = next
 	c.paths = nil
 	close(h.admitted)

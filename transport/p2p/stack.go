@@ -17,7 +17,7 @@ import (
 )
 
 // stackOptions says what a connection is made of.
-func stackOptions(c Config, limits Limits, bulk *plane) ([]libp2p.Option, error) {
+func stackOptions(c Config, limits Limits, bulk *plane, door *gate) ([]libp2p.Option, error) {
 	security := c.Security
 	if security == nil {
 		security = []string{"tls", "noise"}
@@ -30,7 +30,7 @@ func stackOptions(c Config, limits Limits, bulk *plane) ([]libp2p.Option, error)
 		) {
 			// Dialling from the port that is listened on lets two hosts that dial each other end with one TCP connection on
 			// which both are clients, and both dials fail. Only punching holes needs it.
-			return tcp.NewTCPTransport(&quickUpgrader{u, quick, bulk}, r, shared,
+			return tcp.NewTCPTransport(&quickUpgrader{u, quick, bulk, door}, r, shared,
 				tcp.DisableReuseport())
 		}),
 		libp2p.Transport(websocket.New),

@@ -76,6 +76,7 @@ func (s *stream) Read(b []byte) (int, error) {
 		}
 	}
 	n, err := s.s.Read(b)
+	s.conn.passed(n)
 	if err == nil {
 		return n, nil
 	}
@@ -98,6 +99,7 @@ func (s *stream) Write(b []byte) (int, error) {
 		return n, nil
 	}
 	m, err := s.s.Write(b[n:])
+	s.conn.passed(m)
 	if err != nil {
 		return n + m, s.fail("write stream", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,7 @@ type quickUpgrader struct {
 	transport.Upgrader
 	quick bool   // TLS is this host's first choice
 	bulk  *plane // takes the connections that are not libp2p's
+	gate  *gate  // lets the others in
 }
 
 // Upgrade implements libp2p's transport.Upgrader.
@@ -70,17 +72,7 @@ func (u *quickUpgrader) Upgrade(ctx context.Context, t transport.Transport, raw 
 
 // UpgradeGatedMaListener implements libp2p's transport.Upgrader.
 func (u *quickUpgrader) UpgradeGatedMaListener(t transport.Transport, l transport.GatedMaListener) transport.Listener {
-	return u.Upgrader.UpgradeGatedMaListener(t, timedListener{u.bulk.sort(l)})
-}
-
-type timedListener struct{ transport.GatedMaListener }
-
-func (l timedListener) Accept() (manet.Conn, network.ConnManagementScope, error) {
-	c, scope, err := l.GatedMaListener.Accept()
-	if err != nil {
-		return nil, nil, err
-	}
-	return &timedConn{Conn: c}, scope, nil
+	return u.Upgrader.UpgradeGatedMaListener(t, u.gate.guard(u.bulk.sort(l)))
 }
 
 // keptScope is a resource scope that can be kept from being given back.
@@ -140,6 +132,8 @@ func (c *earlyConn) Read(b []byte) (int, error) {
 		answer := make([]byte, len(c.proposal))
 		n, err := io.ReadFull(c.timedConn, answer)
 		switch {
+		case strings.HasPrefix(string(answer[:n]), string(appendLine(nil, busyLine))):
+			c.err = errBusy
 		case string(answer[:n]) != string(c.proposal[:n]):
 			c.err = errNoTLS
 		case err != nil:
@@ -158,6 +152,7 @@ type timedConn struct {
 	wrote  atomic.Int64 // when the last write began, in nanoseconds since begun; 0 is never
 	answer atomic.Int64 // the longest answer, in nanoseconds; 0 is none
 	done   atomic.Bool
+	over   func() // called when the handshake is over; nil if nobody wants to know
 }
 
 var begun = time.Now()
@@ -182,8 +177,19 @@ func (c *timedConn) Read(b []byte) (int, error) {
 // roundTrip returns the longest time that an answer took, or 0 if nothing was measured, and ends the measuring. It is not the
 // shortest, because what the other side sent ahead is there at once and is no answer.
 func (c *timedConn) roundTrip() time.Duration {
-	c.done.Store(true)
+	c.finish()
 	return time.Duration(c.answer.Load())
+}
+
+func (c *timedConn) finish() {
+	if !c.done.Swap(true) && c.over != nil {
+		c.over()
+	}
+}
+
+func (c *timedConn) Close() error {
+	c.finish()
+	return c.Conn.Close()
 }
 
 // roundTripOf finds the measurement beneath a secured connection. It returns 0 if there is none.
