@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -181,13 +182,46 @@ func underFlood(ctx context.Context, s *scene) error {
 		return err
 	}
 	defer side.close()
-	n := strangers
+	return floodOf(ctx, s, h.addr(side))
+}
+
+// besideFlood has strangers flood somebody who accepts and hangs up, while the getter is at it: what a machine that has both
+// the holder and the strangers loses to the strangers' own work.
+func besideFlood(ctx context.Context, s *scene) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.Close()
+		}
+	})
+	defer wg.Wait()
+	defer l.Close()
+	h := s.holders[0]
+	side, err := newProxy(&line{rate: 10e9}, func(context.Context) (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) })
+	if err != nil {
+		return err
+	}
+	defer side.close()
+	return floodOf(ctx, s, h.addr(side))
+}
+
+// floodOf has strangers come to an address while the getter is at it.
+func floodOf(ctx context.Context, s *scene, addr string) error {
+	h, n := s.holders[0], strangers
 	if s.b.quick {
 		n = quickStrangers
 	}
 	over := make(chan flooded, 1)
 	what := spec{path: s.b.self, args: []string{
-		"role=flood", "-addr", h.addr(side), "-root", s.g.root, "-n", fmt.Sprint(n),
+		"role=flood", "-addr", addr, "-root", s.g.root, "-n", fmt.Sprint(n),
 	}}
 	if err := s.startGetter(); err != nil {
 		return err

@@ -225,6 +225,10 @@ func (b *bench) faults() []*fault {
 			slower: 1.1, memory: floodMemory, drive: underFlood,
 		},
 		{
+			name: "flood-elsewhere", title: "the same flood, sent to somebody else who hangs up (what the strangers' own work costs)",
+			slower: 1.1, memory: floodMemory, drive: besideFlood,
+		},
+		{
 			name: "half", title: "two of four holders are killed", holders: 4, losses: 2,
 			strike: func(_ context.Context, s *scene) error {
 				for _, h := range s.holders[:2] {
