@@ -164,7 +164,7 @@ func (n *Node) noRoom(id dray.PeerID, err error) bool {
 		if linked = n.links[id] != nil; linked {
 			return
 		}
-		if c := n.book[id]; c != nil {
+		if c := n.book[id]; c != nil && !errors.Is(c.err, dray.ErrRefused) {
 			c.err = err
 		}
 	})
