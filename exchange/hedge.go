@@ -236,8 +236,14 @@ func (e *Engine) overdue(p *peer) {
 	if p.flow.rate == 0 {
 		p.flow.guessRate(e.now)
 	}
-	a := p.flight.head
-	for i := 0; a != nil && i < overdueLook; i++ {
+	a, before := p.flight.head, p.flight.n
+	for i := 0; a != nil; i++ {
+		if i == overdueLook {
+			if p.flight.n < before { // and there may be more: many small blocks can be lost at once
+				e.timers.setEarlier(&p.timer, e.now+time.Millisecond)
+			}
+			return
+		}
 		next := a.next
 		limit := a.limit()
 		if due := a.at + limit; e.now <= due {
