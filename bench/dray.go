@@ -99,7 +99,7 @@ func (s *suite) drayRun(home string, args ...string) command {
 }
 
 func (s *suite) drayServe(home string, more ...string) command {
-	return s.drayRun(home, append([]string{"serve", "--listen", "/ip4/127.0.0.1/tcp/0", "--json"}, more...)...)
+	return s.drayRun(home, append([]string{"serve", "--http", "off", "--listen", "/ip4/127.0.0.1/tcp/0", "--json"}, more...)...)
 }
 
 func (s *suite) drayGet(home, root, out string, from ...string) command {

@@ -51,6 +51,8 @@ type Config struct {
 	// Note is called with each note that a peer sends, after the Node has acted on it, on the Node's loop: it must not block.
 	// If nil, nobody is told.
 	Note func(from dray.PeerID, note wire.Note)
+	// Services are protocols of others that peers may use here. If empty, none. See [Node.Call].
+	Services []Service
 	// Log receives what an operator may want to know. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -89,6 +91,8 @@ type Node struct {
 	start   time.Time
 	vitals  *vitals
 	loads   loads
+
+	services services
 
 	inputs chan func()   // to the loop; bounded, senders wait or give up when done closes
 	jobs   chan job      // from the loop to the store workers
@@ -158,6 +162,11 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.door = newDoor(cfg.Tentative)
 	n.raw, _ = cfg.Store.(dray.RawGetter)
+	var err error
+	if n.services.by, err = servicesByProtocol(cfg.Services); err != nil {
+		n.hash.Close()
+		return nil, err
+	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.beginAccess(); err != nil {
 		n.hash.Close()
@@ -176,7 +185,7 @@ func New(cfg Config) (*Node, error) {
 		if cfg.Admission != nil {
 			n.wg.Go(n.sweepGuests)
 		}
-		n.net.Handle(protocols(), n.accept)
+		n.net.Handle(n.protocols(), n.accept)
 		n.net.Notify(n.peerUp, n.peerDown)
 	}
 	return n, nil

@@ -17,6 +17,10 @@ import (
 
 // accept reads the messages of one incoming stream until it ends. It runs on a goroutine of the network's.
 func (n *Node) accept(conn transport.Conn, s transport.Stream) {
+	if x, ok := n.services.by[s.Protocol()]; ok {
+		n.serveStream(conn, s, x)
+		return
+	}
 	version, ok := wire.ParseVersion(string(s.Protocol()))
 	if !ok {
 		s.Reset()

@@ -67,7 +67,7 @@ func drayProgram(name string, more ...string) program {
 			return b.lastCID(ctx, spec{path: b.dray, args: []string{"--home", dir, "add", b.file, "--json"}})
 		},
 		serve: func(b *bench, dir string) spec {
-			args := []string{"--home", dir, "serve", "--listen", "/ip4/127.0.0.1/tcp/0", "--json"}
+			args := []string{"--home", dir, "serve", "--http", "off", "--listen", "/ip4/127.0.0.1/tcp/0", "--json"}
 			return spec{path: b.dray, args: append(args, more...)}
 		},
 		get: func(b *bench, g getting) spec {

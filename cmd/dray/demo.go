@@ -166,7 +166,7 @@ func (d *demo) start(ctx context.Context, name string) error {
 	}
 	home := filepath.Join(d.dir, name)
 	p := &party{name: name, remote: nil}
-	args := []string{"--home", home, "serve", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"}
+	args := []string{"--home", home, "serve", "--json", "--http", "off", "--listen", "/ip4/127.0.0.1/tcp/0"}
 	if d.env.dataPlane != "" {
 		args = append(args, "--data-plane", d.env.dataPlane)
 	}

@@ -32,6 +32,8 @@ type env struct {
 	swarmKey string
 	// admission is --admission, or "".
 	admission string
+	// http is --http, or "".
+	http string
 	// terminal says that stderr is a terminal, so that progress may be drawn over itself.
 	terminal bool
 	// width is the terminal's, in columns.

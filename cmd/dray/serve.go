@@ -11,6 +11,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
 
+	"dray/settings"
 	"dray/transport/p2p"
 )
 
@@ -37,6 +38,7 @@ func newServe(e *env) *cobra.Command {
 		limit  string
 	)
 	c := bind(e, cmdServe, func(ctx context.Context, e *env, _ []string) error { return runServe(ctx, e, listen, limit) })
+	c.Flags().StringVar(&e.http, "http", "", "where HTTP is served, HOST:PORT, or off (default http.listen of the settings)")
 	quotaFlag(c, &limit)
 	listenFlag(c, &listen)
 	planeFlag(e, c)
@@ -84,7 +86,9 @@ func runServe(ctx context.Context, e *env, listen []string, limit string) error 
 	if err != nil {
 		return err
 	}
-	err = d.announce(e)
+	if d.http, err = serveHTTP(ctx, d.house, d.settings); err == nil {
+		err = d.announce(e)
+	}
 	if err == nil {
 		end := d.house.startTending(q)
 		defer end()
@@ -97,10 +101,12 @@ func runServe(ctx context.Context, e *env, listen []string, limit string) error 
 
 // daemon is a home that is open for peers and for other commands.
 type daemon struct {
-	house   *house
-	control *control
-	unwatch func() // ends watching the members file
-	keeping func() // ends what is done for kept roots
+	house    *house
+	control  *control
+	settings settings.Settings
+	http     *httpServer // nil when it only shares
+	unwatch  func()      // ends watching the members file
+	keeping  func()      // ends what is done for kept roots
 }
 
 func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) {
@@ -109,6 +115,10 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 		return nil, err
 	}
 	if err := errors.Join(e.checkPlane(), e.checkAdmission()); err != nil {
+		return nil, err
+	}
+	config, err := e.readSettings(home)
+	if err != nil {
 		return nil, err
 	}
 	swarm, err := e.findSwarmKey(home)
@@ -147,7 +157,7 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
-	return &daemon{house: h, control: c, unwatch: h.watchMembers(), keeping: h.startKeeping()}, nil
+	return &daemon{house: h, control: c, settings: config, unwatch: h.watchMembers(), keeping: h.startKeeping()}, nil
 }
 
 // checkListen says what is wrong with an address to listen on.
@@ -167,9 +177,14 @@ const goodbyeTime = time.Second
 
 func (d *daemon) close() error {
 	d.unwatch()
-	d.control.close()
-	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTime)
+	ends, cancel := context.WithTimeout(context.Background(), drainWithin)
 	defer cancel()
+	if d.http != nil {
+		_ = d.http.close(ends) // whoever still reads then is cut off
+	}
+	d.control.close()
+	ctx, leave := context.WithTimeout(context.Background(), goodbyeTime)
+	defer leave()
 	d.house.node.Goodbye(ctx)
 	d.keeping()
 	return d.house.Close()
@@ -184,6 +199,9 @@ func (d *daemon) announce(e *env) error {
 	e.printf("peer %s", id.Peer)
 	for _, a := range id.Addrs {
 		e.printf("%s", a)
+	}
+	if d.http != nil && d.http.addr != "" {
+		e.tell("http://%s", d.http.addr)
 	}
 	e.tell("serving %s; stop with ^C", d.house.home)
 	return nil

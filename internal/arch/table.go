@@ -48,9 +48,16 @@ var rooms = []room{
 
 	{path: "node", imports: []string{".", "wire", "exchange", "exchange/health", "access", "transport", "unixfs", "tensor", "reduce", "digest"}},
 	{path: "sim", imports: []string{".", "wire", "exchange", "exchange/health", "unixfs", "tensor", "reduce"}},
+	{path: "settings", imports: []string{"."}},
+	{path: "find", imports: []string{"."}, pure: true},
+	{path: "find/http", imports: []string{".", "find", "transport"}},
+	{path: "names", imports: []string{"."}, pure: true},
 	{path: "gateway", imports: []string{".", "unixfs", "tensor"}},
-	{path: "hub", imports: []string{".", "unixfs", "tensor"}},
+	{path: "edge", imports: []string{".", "unixfs"}},
+	{path: "hub", imports: []string{".", "unixfs", "tensor", "names"}},
+	{path: "hub/mirror", imports: []string{".", "unixfs", "names", "hub", "transport"}},
 	{path: "dash", imports: []string{".", "node"}},
+	{path: "meter", imports: []string{".", "node"}},
 	{path: "cmd/dray", imports: []string{"*"}},
 
 	{path: "interop", imports: []string{"*"}, tests: true},
@@ -86,9 +93,12 @@ var libraries = []library{
 
 	{"github.com/cockroachdb/pebble/v2", []string{"store/disk"}, "the index is an inner matter of the disk store"},
 	{"github.com/libp2p", []string{"transport/p2p"}, "libp2p is one transport among others, and its types stay behind the interfaces of package transport"},
-	{"github.com/multiformats/go-multiaddr", []string{"transport/p2p", "access", "node", "cmd/dray"}, "addresses are strings to everyone who does not dial or check them"},
+	{"github.com/multiformats/go-multiaddr", []string{"transport/p2p", "access", "node", "find/http", "cmd/dray"}, "addresses are strings to everyone who does not dial or check them"},
 
 	{"github.com/ipfs/boxo/bitswap", nil, "Bitswap is what this project implements; boxo's is there to be tested against"},
+	{"github.com/ipfs/boxo/gateway", []string{"gateway"}, "the gateway that Kubo itself uses"},
+	{"github.com/ipfs/boxo", []string{"gateway", "find/http"}, "the doors for IPFS clients are boxo's; the exchange is not"},
+	{"github.com/ipfs/go-block-format", []string{"gateway"}, "boxo's gateway speaks of blocks in its terms"},
 	{"github.com/ipfs", nil, "these are the reference implementation: tests compare with it, the product does not need it"},
 
 	{"github.com/spf13/cobra", []string{"cmd/dray"}, "only the command line has flags"},
@@ -97,6 +107,15 @@ var libraries = []library{
 	{"golang.org/x/term", []string{"cmd/dray"}, "only the command line has a terminal"},
 	{"golang.org/x/sys", []string{"store/disk", "transport/p2p", "node", "cmd/dray"}, "system calls belong to the rooms that touch the machine"},
 	{"golang.org/x/sync", []string{"store/disk", "transport/p2p", "node", "cmd/dray"}, "only rooms that may have goroutines need it"},
+	{"github.com/BurntSushi/toml", []string{"settings"}, "only settings reads the configuration"},
+	{"github.com/coreos/go-systemd/v22", []string{"cmd/dray"}, "only the daemon talks to the service manager"},
+	{"github.com/prometheus", []string{"meter"}, "metrics are made in one place, so that their labels stay few"},
+	{"go.opentelemetry.io", []string{"meter"}, "spans are made in one place"},
+	{"github.com/minio/minio-go/v7", []string{"edge"}, "only the edge reads from buckets"},
+	{"github.com/maypok86/otter/v2", []string{"edge", "find"}, "caches that decide what to keep"},
+	{"github.com/failsafe-go/failsafe-go", []string{"edge", "hub/mirror", "find/http"}, "for origins that fail"},
+	{"golang.org/x/time", []string{"edge", "hub/mirror", "cmd/dray"}, "limits of rates at the doors"},
+	{"github.com/chromedp", nil, "it drives a browser in tests"},
 	{"github.com/rogpeppe/go-internal", nil, "it runs test scripts"},
 }
 
