@@ -35,7 +35,7 @@ type opened struct {
 }
 
 // route gives the paths that begin with prefix to a handler. A prefix that ends in a slash means what is below it, and one
-// without means that path alone. The longest prefix counts; the empty one is for all that nobody else has.
+// without means that path alone; so does "/". The longest prefix counts; the empty one is for all that nobody else has.
 type route struct {
 	prefix  string
 	handler http.Handler
@@ -118,7 +118,7 @@ func router(routes []route) http.Handler {
 		for i := range routes {
 			x := &routes[i]
 			fits := x.prefix == "" || r.URL.Path == x.prefix ||
-				strings.HasSuffix(x.prefix, "/") && strings.HasPrefix(r.URL.Path, x.prefix)
+				len(x.prefix) > 1 && strings.HasSuffix(x.prefix, "/") && strings.HasPrefix(r.URL.Path, x.prefix)
 			if fits && (best == nil || len(x.prefix) > len(best.prefix)) {
 				best = x
 			}
