@@ -28,3 +28,19 @@ func ParsePeerID(s string) (PeerID, error) {
 	}
 	return PeerID(m), nil
 }
+
+// MarshalText writes the id as String does; nobody's is empty. A PeerID's bytes are no text.
+func (p PeerID) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (p *PeerID) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*p = ""
+		return nil
+	}
+	id, err := ParsePeerID(string(text))
+	if err == nil {
+		*p = id
+	}
+	return err
+}

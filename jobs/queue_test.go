@@ -137,9 +137,10 @@ func TestSameOrderManySources(t *testing.T) {
 // E1: what is known of a job besides is the first that was not empty, and survives a restart.
 func TestMetadataRoundTrip(t *testing.T) {
 	b := newBench(t, Config{Workers: -1})
-	b.q.Add(0, Job{Key: "k", Place: "/x", Order: json.RawMessage(`{"a":1}`), Added: 7, Sources: []Source{{Peer: "p", Addrs: []string{"one"}}}})
+	peer := dray.PeerID("\x00\x04\xff\xfe\x80\x81") // no text, as the ids of peers are
+	b.q.Add(0, Job{Key: "k", Place: "/x", Order: json.RawMessage(`{"a":1}`), Added: 7, Sources: []Source{{Peer: peer, Addrs: []string{"one"}}}})
 	b.q.Add(0, Job{Key: "k", Name: "first", Order: json.RawMessage(`{"a":2}`), Class: High})
-	b.q.Add(0, Job{Key: "k", Name: "second", Class: Low, Sources: []Source{{Peer: "p", Addrs: []string{"one", "two"}}}})
+	b.q.Add(0, Job{Key: "k", Name: "second", Class: Low, Sources: []Source{{Peer: peer, Addrs: []string{"one", "two"}}}})
 	b.step()
 	want, _ := b.q.Job(1)
 	if want.Name != "first" || string(want.Order) != `{"a":1}` || want.Class != High || len(want.Sources[0].Addrs) != 2 || want.Added != 7 {

@@ -264,27 +264,44 @@ func (n *Node) Under(root, below cid.Cid) {
 // Unguard opens what [AddConfig.Guard] kept from everybody, as far as nothing else does.
 func (n *Node) Unguard(root cid.Cid) { n.ask(func() { n.engine.Unguard(n.now(), root) }) }
 
-// RefusedError returns the error of a get whose capability is not accepted by those who have the root, or may have it. It
-// wraps [dray.ErrRefused].
-func RefusedError(root cid.Cid, by []dray.PeerID) error {
-	names := make([]string, len(by))
-	for i, id := range by {
-		names[i] = id.String()
-	}
-	return &dray.Error{Op: "get", CID: root, Err: fmt.Errorf(
-		"%w: the ticket's capability is not accepted by %s (revoked or wrong); ask for a new ticket",
-		dray.ErrRefused, strings.Join(names, ", "))}
+// Refusal is why a get ended when those who could be asked refuse it. It wraps [dray.ErrRefused].
+type Refusal struct {
+	// By are the peers that refuse. Others that may have the root were not heard.
+	By []dray.PeerID
+	// text says it to people.
+	text string
 }
 
-// NotAdmittedError returns the error of a get when those who could be asked admit members only, see [AllRefuse]. It wraps
-// [dray.ErrRefused].
-func (n *Node) NotAdmittedError(root cid.Cid, by []Unreached) error {
-	names := make([]string, len(by))
-	for i := range by {
-		names[i] = by[i].Peer.ID.String()
+// Error says who refuses, why, and what to do.
+func (r *Refusal) Error() string { return r.text }
+
+// Unwrap returns [dray.ErrRefused].
+func (r *Refusal) Unwrap() error { return dray.ErrRefused }
+
+func joined(ids []dray.PeerID) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = id.String()
 	}
-	return &dray.Error{Op: "get", CID: root, Err: fmt.Errorf(
-		"%w: %s admits members only; ask to be made one: `dray members add %v`", dray.ErrRefused, strings.Join(names, ", "), n.Self())}
+	return strings.Join(names, ", ")
+}
+
+// RefusedError returns the error of a get whose capability is not accepted by those who have the root, or may have it. It
+// wraps a [Refusal].
+func RefusedError(root cid.Cid, by []dray.PeerID) error {
+	return &dray.Error{Op: "get", CID: root, Err: &Refusal{By: by, text: fmt.Sprintf(
+		"%v: the ticket's capability is not accepted by %s (revoked or wrong); ask for a new ticket", dray.ErrRefused, joined(by))}}
+}
+
+// NotAdmittedError returns the error of a get when those who could be asked admit members only, see [AllRefuse]. It wraps a
+// [Refusal].
+func (n *Node) NotAdmittedError(root cid.Cid, by []Unreached) error {
+	ids := make([]dray.PeerID, len(by))
+	for i := range by {
+		ids[i] = by[i].Peer.ID
+	}
+	return &dray.Error{Op: "get", CID: root, Err: &Refusal{By: ids, text: fmt.Sprintf(
+		"%v: %s admits members only; ask to be made one: `dray members add %v`", dray.ErrRefused, joined(ids), n.Self())}}
 }
 
 // withheld takes out of a batch, and reports as sent, what the peer was to have when the batch was handed over and may not

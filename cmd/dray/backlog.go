@@ -15,6 +15,7 @@ import (
 	"dray"
 	"dray/jobs"
 	"dray/jobs/journal"
+	"dray/node"
 )
 
 // journalName is the file in a home that keeps its jobs.
@@ -273,9 +274,10 @@ func (b *backlog) judge(ctx context.Context, j *jobs.Job, o *jobs.Outcome, err e
 	}
 	o.Message = shortError(err)
 	connected := b.h.connectedPeers()
-	away := func(s jobs.Source) bool { return !connected[s.Peer] }
-	if n := len(slices.DeleteFunc(slices.Clone(j.Sources), away)); o.Reason == jobs.Refused && 0 < n && n < len(j.Sources) {
-		o.Reason = jobs.Unreachable // those who are away may accept what those who are here refuse
+	var r *node.Refusal
+	unheard := func(s jobs.Source) bool { return r != nil && !slices.Contains(r.By, s.Peer) }
+	if o.Reason == jobs.Refused && errors.As(err, &r) && slices.ContainsFunc(j.Sources, unheard) {
+		o.Reason = jobs.Unreachable // those who were not heard may accept what others refuse
 	}
 	for _, s := range j.Sources {
 		deaf := o.Reason == jobs.Unreachable && !connected[s.Peer]
