@@ -39,7 +39,7 @@ check: lint ## lint, then all tests with the race detector: under a minute once 
 	go test -race ./...
 
 .PHONY: test
-test: lint race heavy ## everything that a change must pass; installs what it needs
+test: lint race heavy deploy-check ## everything that a change must pass; installs what it needs
 
 # The race detector needs cgo and a C compiler. Without one this installs it where that is possible, and else stops: a run
 # without the detector is not the same test.
@@ -102,6 +102,24 @@ bench-tools:
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } || \
 		echo "make bench: not installed:$$missing; their rows are left out" >&2
 
+.PHONY: release
+release: ## the archives of a release in dist/, the same bytes wherever they are built; TARGETS="linux/amd64" for fewer
+	@deploy/release.sh
+
+# What checks the files in deploy/.
+helm_version = v3.22.0
+bin/tools/helm:
+	GOBIN=$(CURDIR)/bin/tools go install helm.sh/helm/v3/cmd/helm@$(helm_version)
+
+deploy_tools = systemd man-db groff
+.PHONY: deploy-check
+deploy-check: bin/tools/helm ## check what deploy/ holds with Helm, systemd and man, and that a release can be reproduced
+	@missing=; for p in $(deploy_tools); do dpkg -s $$p >/dev/null 2>&1 || missing+=" $$p"; done; \
+	[[ -z $$missing ]] || { [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } || \
+		{ echo "make deploy-check: install$$missing" >&2; exit 1; }
+	@deploy/check.sh
+
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin bench/bench
+	rm -rf bin dist bench/bench

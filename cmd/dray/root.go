@@ -99,6 +99,7 @@ var commands = []func(*env) *cobra.Command{
 	newBlock,
 	newCar,
 	newDemo,
+	newMan,
 }
 
 // runner is what a subcommand does, once its flags and arguments are read.
