@@ -24,7 +24,7 @@ has metrics 'grafana_dashboard'
 ! grep -q 'kind: Secret$' "$work/metrics" || { echo 'deploy: a secret is made beside the one that exists' >&2; exit 1; }
 ! render --set mode=other >/dev/null 2>&1 || { echo 'deploy: the chart takes any mode' >&2; exit 1; }
 
-echo 'dray config check'
+echo 'build'
 go build -o "$work/dray" ./cmd/dray
 
 echo 'systemd-analyze verify'
@@ -36,7 +36,7 @@ for unit in deploy/systemd/*; do sed "s|/usr/local/bin/dray|$work/dray|" "$unit"
 echo 'man pages and completions'
 "$work/dray" man "$work/man" >/dev/null
 for page in "$work"/man/*.1; do
-	man --warnings -l "$page" >/dev/null 2>"$work/warnings" </dev/null || { cat "$work/warnings"; exit 1; }
+	MANWIDTH=200 man --warnings -l "$page" >/dev/null 2>"$work/warnings" </dev/null || { cat "$work/warnings"; exit 1; }
 	[[ ! -s $work/warnings ]] || { echo "${page##*/}:"; cat "$work/warnings"; exit 1; }
 done
 "$work/dray" completion bash >"$work/dray.bash"
