@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+
+	"dray"
 )
 
 // Condition is how a part of a Node fares. A worse one is greater, save that Unknown says nothing.
@@ -55,7 +57,7 @@ func (c *Condition) UnmarshalText(text []byte) error {
 // Vital is one part of a Node, and how it fares. What is asked of a part is counted from check to check; a check is bad when
 // more than a tenth of that failed, or took longer than a second on average.
 type Vital struct {
-	// Name is "disk reads", "disk writes" or "exchange".
+	// Name is "disk reads", "disk writes", "exchange" or what [Node.Watch] was given.
 	Name string
 	// Condition is what the checks say.
 	Condition Condition
@@ -98,6 +100,10 @@ type vital struct {
 	last      error
 	bad, good int // checks in a row
 	dead      int // bad ones in which nothing went well
+
+	probe func(context.Context) error // if nil, operations are noted by those who do them
+	worst Condition                   // if not Unknown, no condition is worse
+	tried time.Time                   // when the probe began that is under way, or zero
 }
 
 // note counts one operation.
@@ -161,6 +167,9 @@ func (p *vital) check(now time.Time) (change VitalChange, changed bool) {
 		default:
 			to = max(to, Degraded)
 		}
+		if p.worst != Unknown {
+			to = min(to, p.worst)
+		}
 	}
 	v.Reason = reason
 	if to == v.Condition {
@@ -180,13 +189,45 @@ func (p *vital) snapshot() Vital {
 	defer p.mu.Unlock()
 	v := p.v
 	v.History = slices.Clone(v.History)
+	if p.tried.IsZero() {
+		return v
+	}
+	if silent := time.Since(p.tried); silent > checkEvery {
+		// No check comes while it does not answer.
+		v.Condition = max(v.Condition, Degraded)
+		if silent > badChecks*checkEvery {
+			v.Condition = Failed
+		}
+		if p.worst != Unknown {
+			v.Condition = min(v.Condition, p.worst)
+		}
+		v.Since, v.Reason = p.tried, fmt.Sprintf("has not answered for %v", silent.Round(time.Second))
+	}
 	return v
+}
+
+// try asks something of the part and counts it.
+func (p *vital) try(f func() error) {
+	began := time.Now()
+	p.mu.Lock()
+	p.tried = began
+	p.mu.Unlock()
+	err := f()
+	p.mu.Lock()
+	p.tried = time.Time{}
+	p.mu.Unlock()
+	if p.probe != nil {
+		p.note(time.Since(began), err)
+	}
 }
 
 // vitals are the parts of a Node that are watched.
 type vitals struct {
 	reads, writes, exchange vital
 	seen                    atomic.Pointer[cid.Cid] // a block that was in the store lately
+
+	mu   sync.Mutex
+	more []*vital // of others, see Watch; only appended to
 }
 
 func newVitals() *vitals {
@@ -197,7 +238,15 @@ func newVitals() *vitals {
 	}
 }
 
-func (v *vitals) all() []*vital { return []*vital{&v.reads, &v.writes, &v.exchange} }
+func (v *vitals) all() []*vital {
+	return append([]*vital{&v.reads, &v.writes, &v.exchange}, v.others()...)
+}
+
+func (v *vitals) others() []*vital {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.more[:len(v.more):len(v.more)]
+}
 
 // readDone and wroteDone count what was asked of the disk. That something is not there is an answer, and so is the end of
 // whoever asked.
@@ -262,13 +311,64 @@ func (n *Node) tryVitals() {
 	}
 	n.vitals.exchange.note(time.Since(began), nil)
 	if c := n.vitals.seen.Load(); c != nil && n.vitals.reads.idle() {
-		began = time.Now()
-		_, err := n.store.Get(n.ctx, *c)
-		n.vitals.readDone(began, *c, err)
+		n.vitals.reads.try(func() error {
+			began := time.Now()
+			_, err := n.store.Get(n.ctx, *c)
+			n.vitals.readDone(began, *c, err)
+			return err
+		})
 	}
 	if n.vitals.writes.idle() {
-		began = time.Now()
-		n.vitals.wroteDone(began, n.store.Sync(context.WithoutCancel(n.ctx)))
+		n.vitals.writes.try(func() error {
+			began := time.Now()
+			err := n.store.Sync(context.WithoutCancel(n.ctx))
+			n.vitals.wroteDone(began, err)
+			return err
+		})
+	}
+	for _, p := range n.vitals.others() {
+		n.probePart(p)
+	}
+}
+
+// probeTime is how long a probe's context lasts.
+const probeTime = 10 * time.Second
+
+func (n *Node) probePart(p *vital) {
+	ctx, cancel := context.WithTimeout(n.ctx, probeTime)
+	defer cancel()
+	p.try(func() error { return p.probe(ctx) })
+}
+
+// Watch makes a part of the program around the Node one of its [Vital]s: probe is called now and at every check, on the Node's
+// goroutine, and tells what is wrong. It must heed its context. The part is judged as the others are; it is never worse than
+// worst, unless that is Unknown.
+func (n *Node) Watch(name string, worst Condition, probe func(context.Context) error) {
+	p := &vital{v: Vital{Name: name}, probe: probe, worst: worst}
+	n.probePart(p)
+	p.check(time.Now())
+	n.vitals.mu.Lock()
+	defer n.vitals.mu.Unlock()
+	n.vitals.more = append(n.vitals.more, p)
+}
+
+// Alive returns nil when the Node's loop answers before ctx ends.
+func (n *Node) Alive(ctx context.Context) error {
+	answered := make(chan struct{})
+	select {
+	case n.inputs <- func() { close(answered) }:
+	case <-n.done:
+		return dray.ErrClosed
+	case <-ctx.Done():
+		return &dray.Error{Op: "alive", Err: fmt.Errorf("%w: the loop is behind", dray.ErrTimeout)}
+	}
+	select {
+	case <-answered:
+		return nil
+	case <-n.ended:
+		return dray.ErrClosed
+	case <-ctx.Done():
+		return &dray.Error{Op: "alive", Err: fmt.Errorf("%w: the loop does not answer", dray.ErrTimeout)}
 	}
 }
 

@@ -4,57 +4,58 @@
 // # Terms
 //
 // A section is a table of the file, such as [http], and a field of Settings. A key is a section's name, a dot and a field's,
-// such as http.listen. The tag toml of a field is its name in the file, and the tag doc says what it means, to people.
+// such as http.listen; preset alone stands above the sections. The tag toml of a field is its name in the file, the tag doc says
+// what it means, to people, and the tag secret keeps its value from being printed.
+//
+// A value comes from one of five places, each of which has it over those before: the default, a preset, the file, the
+// environment (DRAY_HTTP_LISTEN for http.listen), a flag. [Read] puts them together and remembers where each value came from.
+//
+// # A section for a new part
+//
+// It is a struct in a file of its own, with a field in Settings, its defaults in [Default] and its check in [Settings.Check]. Fields
+// are strings, booleans, integers, numbers, lists of strings, or of a type that reads and writes itself as text, such as
+// [Duration] and [Size]. The rest (environment, lines in complaints, nearest names, `dray config`, the table in
+// docs/settings.md) follows from the tags.
 //
 // # What it does not do
 //
-// It reads no flags and starts nothing. It checks that values make sense alone, not that a port is free or a file exists.
+// It starts nothing. It checks that values make sense alone, not that a port is free or a file exists.
 package settings
 
-import (
-	"errors"
-	"fmt"
-
-	"github.com/BurntSushi/toml"
-)
+import "errors"
 
 // Settings are all that a daemon may be told. Sections are independent of each other. They are values, read once at the start.
 type Settings struct {
+	// Preset is whose defaults count; see [Presets].
+	Preset string `toml:"preset" doc:"whose defaults count: balanced, low-latency, throughput, edge or federated"`
 	// HTTP is the server that the other doors hang in.
 	HTTP HTTP `toml:"http"`
-}
-
-// HTTP says where and to whom the daemon speaks HTTP.
-type HTTP struct {
-	// Listen is the TCP address, HOST:PORT. "off" means that there is no HTTP.
-	Listen string `toml:"listen" doc:"where HTTP is served, HOST:PORT, or off"`
+	// Log is what an operator reads.
+	Log Log `toml:"log"`
+	// Node is what exchanging blocks may cost.
+	Node Node `toml:"node"`
+	// Jobs is how detached gets are worked at.
+	Jobs Jobs `toml:"jobs"`
 }
 
 // Default returns the settings of a daemon that was told nothing.
 func Default() Settings {
-	return Settings{HTTP: HTTP{Listen: "127.0.0.1:4871"}}
-}
-
-// Parse returns the settings that the text of a file says, the rest being as in from. It refuses keys that do not exist.
-func Parse(text []byte, from Settings) (Settings, error) {
-	s := from
-	about, err := toml.Decode(string(text), &s)
-	if err != nil {
-		return from, err
+	return Settings{
+		Preset: "balanced",
+		HTTP:   defaultHTTP(),
+		Log:    Log{Level: "warn", Format: "text"},
+		Node:   defaultNode(),
+		Jobs:   defaultJobs(),
 	}
-	var errs []error
-	for _, key := range about.Undecoded() {
-		errs = append(errs, fmt.Errorf("there is no key %q", key.String()))
-	}
-	return s, errors.Join(append(errs, s.Check())...)
 }
 
 // Check says which values make no sense.
-func (s *Settings) Check() error { return errors.Join(s.HTTP.check()) }
-
-func (h *HTTP) check() error {
-	if h.Listen == "" {
-		return errors.New(`http.listen is empty; say "off" for no HTTP`)
-	}
-	return nil
+func (s *Settings) Check() error {
+	return errors.Join(
+		checkPreset(s.Preset),
+		s.HTTP.check(),
+		s.Log.check(),
+		s.Node.check(),
+		s.Jobs.check(),
+	)
 }

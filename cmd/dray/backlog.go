@@ -48,6 +48,8 @@ type backlogConfig struct {
 	workers int
 	// quiet is for how long an attempt may bring nothing. If zero, silentFor.
 	quiet time.Duration
+	// first, most and patience are as in [jobs.Config].
+	first, most, patience time.Duration
 }
 
 const (
@@ -79,8 +81,9 @@ func openBacklog(h *house, cfg backlogConfig) (*backlog, error) {
 	}
 	b := &backlog{
 		h: h, cfg: cfg, start: time.Now(), inputs: make(chan func(), 64), done: make(chan struct{}),
-		ended: make(chan struct{}),
-		queue: jobs.New(jobs.Config{Workers: cfg.workers}), journal: j, working: make(map[jobs.ID]*working),
+		ended:   make(chan struct{}),
+		queue:   jobs.New(jobs.Config{Workers: cfg.workers, First: cfg.first, Most: cfg.most, Patience: cfg.patience}),
+		journal: j, working: make(map[jobs.ID]*working),
 		timer: time.NewTimer(0), up: make(map[dray.PeerID]bool),
 	}
 	b.queue.Restore(0, list)

@@ -34,7 +34,7 @@ const (
 	// maxSocketPath is the longest path that every system takes for a unix socket.
 	maxSocketPath = 100
 	maxFrameLine  = 8 << 20
-	drainWithin   = 10 * time.Second
+	drainWithin   = 5 * time.Second
 )
 
 // frame is one line of a response.

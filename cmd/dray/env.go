@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/term"
+
+	"dray/settings"
 )
 
 // env is what a command sees of the world around it.
@@ -34,6 +36,13 @@ type env struct {
 	admission string
 	// http is --http, or "".
 	http string
+	// preset is --preset, or "".
+	preset string
+	// told are the settings of the home toldOf, once they were read.
+	told   *settings.Effective
+	toldOf string
+	// logger is what a daemon logs to; nil in other commands.
+	logger *slog.Logger
 	// terminal says that stderr is a terminal, so that progress may be drawn over itself.
 	terminal bool
 	// width is the terminal's, in columns.
@@ -68,10 +77,27 @@ func (e *env) home() (string, error) {
 
 // log returns where messages for operators go.
 func (e *env) log() *slog.Logger {
+	if e.logger != nil {
+		return e.logger
+	}
 	if !e.verbose {
 		return slog.New(slog.DiscardHandler)
 	}
 	return slog.New(slog.NewTextHandler(e.stderr, nil))
+}
+
+// logAs has a daemon log as its settings say.
+func (e *env) logAs(s *settings.Log) {
+	level, off := s.At()
+	options := &slog.HandlerOptions{Level: level}
+	switch {
+	case off:
+		e.logger = slog.New(slog.DiscardHandler)
+	case s.Format == "json":
+		e.logger = slog.New(slog.NewJSONHandler(e.stderr, options))
+	default:
+		e.logger = slog.New(slog.NewTextHandler(e.stderr, options))
+	}
 }
 
 // printf writes a line of a result for people.

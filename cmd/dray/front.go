@@ -5,20 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"time"
 
+	"dray/node"
 	"dray/settings"
 )
 
 // A front is a face of the daemon for other people's clients over HTTP: the gateway, the Hub, the page and so on. Each has a
 // file of its own, which says how it is opened and which paths are its.
+//
+// A front's handler is called for requests that have passed the guard, see httpguard.go: it need not look at the token, at
+// Host or at Origin. The header Authorization is there only when it is not the daemon's own token. Bodies are bounded by
+// maxBody and may take stallTime between two pieces. The request's context ends when the client is gone or the daemon has
+// drained for long enough.
 
 // front is one of them.
 type front struct {
@@ -30,6 +32,11 @@ type front struct {
 // opened is a front that is ready.
 type opened struct {
 	routes []route
+	// probe tells what is wrong with it, if anything, and heeds its context; it is called every half minute, see
+	// [node.Node.Watch]. What it says is shown by `dray status` and /healthz under the front's name. It may be nil.
+	probe func(ctx context.Context) error
+	// worst is the worst that probe may make of the daemon; if Unknown, anything.
+	worst node.Condition
 	// close ends what it runs, after its last request. It may be nil.
 	close func() error
 }
@@ -42,73 +49,9 @@ type route struct {
 }
 
 // fronts lists them all.
-var fronts = []front{}
-
-// httpServer serves the fronts.
-type httpServer struct {
-	server *http.Server
-	addr   string
-	closes []func() error
-	wg     sync.WaitGroup
-}
-
-const configName = "config.toml"
-
-// readSettings returns what the home's file says, and what overrides it.
-func (e *env) readSettings(home string) (settings.Settings, error) {
-	s := settings.Default()
-	path := filepath.Join(home, configName)
-	text, err := os.ReadFile(path)
-	if err == nil {
-		s, err = settings.Parse(text, s)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
-		return s, fmt.Errorf("%s: %w", path, err)
-	}
-	if v := os.Getenv("DRAY_HTTP_LISTEN"); v != "" {
-		s.HTTP.Listen = v
-	}
-	if e.http != "" {
-		s.HTTP.Listen = e.http
-	}
-	return s, s.Check()
-}
-
-// serveHTTP opens the fronts and listens, unless the settings say that there is no HTTP.
-func serveHTTP(ctx context.Context, h *house, s settings.Settings) (_ *httpServer, err error) {
-	w := &httpServer{}
-	if s.HTTP.Listen == "off" {
-		return w, nil
-	}
-	defer func() {
-		if err != nil {
-			_ = w.close(ctx) // the first error says more
-		}
-	}()
-	var routes []route
-	for _, f := range fronts {
-		o, err := f.open(ctx, h, s)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.name, err)
-		}
-		routes = append(routes, o.routes...)
-		if o.close != nil {
-			w.closes = append(w.closes, o.close)
-		}
-	}
-	l, err := net.Listen("tcp", s.HTTP.Listen)
-	if err != nil {
-		return nil, err
-	}
-	w.addr = l.Addr().String()
-	w.server = &http.Server{
-		Handler: router(routes), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, IdleTimeout: time.Minute,
-		ErrorLog: log.New(h.env.stderr, "http: ", 0),
-	}
-	w.wg.Go(func() { _ = w.server.Serve(l) }) // ends with close
-	return w, nil
+var fronts = []front{
+	{"health", openHealth},
+	{"profiles", openProfiles},
 }
 
 // router returns a handler that finds the route of a path.
@@ -131,17 +74,40 @@ func router(routes []route) http.Handler {
 	})
 }
 
-// close stops listening, lets requests end while ctx allows, and closes the fronts.
-func (w *httpServer) close(ctx context.Context) error {
-	var errs []error
-	if w.server != nil {
-		if err := w.server.Shutdown(ctx); err != nil {
-			errs = append(errs, w.server.Close())
-		}
-		w.wg.Wait()
+const configName = "config.toml"
+
+func configPath(home string) string { return filepath.Join(home, configName) }
+
+// readSettings returns what the home's file says, and what overrides it. What it has read once it does not read again.
+func (e *env) readSettings(home string) (*settings.Effective, error) {
+	if e.told != nil && e.toldOf == home {
+		return e.told, nil
 	}
-	for _, f := range w.closes {
-		errs = append(errs, f())
+	in := settings.Input{File: configPath(home), Env: os.Environ(), Flags: e.settingFlags()}
+	text, err := os.ReadFile(in.File)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
-	return errors.Join(errs...)
+	in.Text = text
+	s, err := settings.Read(in)
+	if err != nil {
+		return nil, fmt.Errorf("the settings make no sense, so nothing was started:\n%w\n`dray config check` reads them again", err)
+	}
+	e.told, e.toldOf = s, home
+	return s, nil
+}
+
+// settingFlags returns what the command line says about settings.
+func (e *env) settingFlags() []settings.Flag {
+	var list []settings.Flag
+	if e.http != "" {
+		list = append(list, settings.Flag{Name: "--http", Key: "http.listen", Text: e.http})
+	}
+	if e.preset != "" {
+		list = append(list, settings.Flag{Name: "--preset", Key: "preset", Text: e.preset})
+	}
+	if e.verbose {
+		list = append(list, settings.Flag{Name: "--verbose", Key: "log.level", Text: "info"})
+	}
+	return list
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"dray"
 	"dray/node"
+	"dray/settings"
 	"dray/store/disk"
 	"dray/transport"
 	"dray/transport/p2p"
@@ -29,10 +31,13 @@ type house struct {
 	net   *p2p.Host // nil when offline
 	node  *node.Node
 
-	backlog  *backlog // the jobs that a daemon works at; nil without one
-	stopping atomic.Bool
+	backlog  *backlog    // the jobs that a daemon works at; nil without one
+	stopping atomic.Bool // what fails now fails because of that
+	open     atomic.Bool // a daemon's doors are
+	leaving  atomic.Bool // a daemon was told to stop
 	bans     banList
 	door     *door
+	settings *settings.Effective // nil when offline
 
 	// rootsMu is held by whoever reads a root's record to write another one, and while it is decided which roots go.
 	rootsMu sync.Mutex
@@ -134,6 +139,14 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 		return nil, err
 	}
 	cfg := node.Config{Store: h.store.Files(), Log: e.log()}
+	if a.network {
+		told, err := e.readSettings(home)
+		if err != nil {
+			return nil, err
+		}
+		h.settings = told
+		spend(&told.Node, &cfg)
+	}
 	if cfg.Access, err = h.door.current(context.Background()); err != nil {
 		return nil, err
 	}
@@ -162,6 +175,18 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	return h, h.enforceBans()
 }
 
+// spend tells a node that is about to be made, and the process, what they may spend.
+func spend(s *settings.Node, cfg *node.Config) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(s.Memory))
+	}
+	cfg.Workers, cfg.HashWorkers, cfg.Streams, cfg.FrameBytes = s.Workers, s.HashWorkers, s.Streams, int64(s.Frames)
+	cfg.Engine.ReceiveBytes, cfg.Engine.ServeBytes, cfg.Engine.PeerServeBytes = int64(s.Receive), int64(s.Serve), int64(s.ServePeer)
+	if cfg.Engine.InlineBytes = int64(s.Inline); s.Inline == 0 {
+		cfg.Engine.InlineBytes = -1
+	}
+}
+
 func makeHome(home string) error {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return fmt.Errorf("the home cannot be made: %w; name another with --home DIR or DRAY_HOME", err)
@@ -181,8 +206,13 @@ func (h *house) connect(listen []string) (*p2p.Host, error) {
 	if listen == nil {
 		listen = []string{}
 	}
+	n := &h.settings.Node
+	limits := p2p.Limits{
+		Conns: n.Peers, ConnsPerIP: n.PeersPerAddress, Memory: int64(n.StreamMemory), MemoryPerPeer: int64(n.StreamMemoryPeer),
+	}
 	return p2p.New(p2p.Config{
-		Key: key, Listen: listen, SwarmKey: swarm, DataPlane: h.env.dataPlane, Log: h.env.log(), UserAgent: "dray/" + version(),
+		Limits: limits,
+		Key:    key, Listen: listen, SwarmKey: swarm, DataPlane: h.env.dataPlane, Log: h.env.log(), UserAgent: "dray/" + version(),
 	})
 }
 

@@ -95,6 +95,7 @@ var commands = []func(*env) *cobra.Command{
 	newLimit,
 	newStatus,
 	newDoctor,
+	newConfig,
 	newID,
 	newBlock,
 	newCar,

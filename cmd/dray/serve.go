@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -26,9 +27,15 @@ It listens on TCP, QUIC, WebSocket and WebTransport on all interfaces, on ports 
 otherwise with --listen. Everybody is served who connects; with --admission members only those are whom ` + "`dray members`" + `
 lists, and with a swarm key (` + "`dray swarm-key`" + `) nobody else can connect at all. With --quota it keeps the store's own
 copies within a size, see ` + "`dray gc`" + `. Blocks travel encrypted, unless --data-plane authenticated is given here and there: then it is
-certain who sends them and what they are, but whoever can listen on the line can read them. With --json its first line is {"peer":…,"addrs":[…]}.`,
+certain who sends them and what they are, but whoever can listen on the line can read them.
+
+HTTP is served on 127.0.0.1:4871, see docs/serve.md: gateway, Hub, page, health. What can be set stands in config.toml in the
+home; ` + "`dray config`" + ` shows it, and docs/settings.md lists it.
+
+With --json its first line is {"peer":…,"addrs":[…],"http":…}.`,
 	Example: `  dray serve
-  dray serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1`,
+  dray serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1
+  dray serve --http 127.0.0.1:0`,
 	Args: arguments(0, 0, ""),
 }
 
@@ -39,6 +46,7 @@ func newServe(e *env) *cobra.Command {
 	)
 	c := bind(e, cmdServe, func(ctx context.Context, e *env, _ []string) error { return runServe(ctx, e, listen, limit) })
 	c.Flags().StringVar(&e.http, "http", "", "where HTTP is served, HOST:PORT, or off (default http.listen of the settings)")
+	presetFlag(e, c)
 	quotaFlag(c, &limit)
 	listenFlag(c, &listen)
 	planeFlag(e, c)
@@ -86,24 +94,36 @@ func runServe(ctx context.Context, e *env, listen []string, limit string) error 
 	if err != nil {
 		return err
 	}
-	if d.http, err = serveHTTP(ctx, d.house, d.settings); err == nil {
+	end := func() {}
+	if d.http, err = serveHTTP(ctx, d.house, d.settings.Settings); err == nil {
+		d.house.watchParts()
 		err = d.announce(e)
 	}
 	if err == nil {
-		end := d.house.startTending(q)
-		defer end()
+		d.house.open.Store(true)
+		d.house.notify(sdReady(d))
+		tended, beaten := d.house.startTending(q), d.house.startWatchdog()
+		end = func() { tended(); beaten() }
 		<-ctx.Done()
-		end()
 	}
 	e.tell("stopping")
-	return errors.Join(err, d.close())
+	return errors.Join(err, d.stop(end))
+}
+
+// sdReady is what the service manager is told when the daemon is ready.
+func sdReady(d *daemon) string {
+	status := "serving " + d.house.home
+	if d.http.addr != "" {
+		status += " and " + d.http.url()
+	}
+	return "READY=1\nSTATUS=" + status
 }
 
 // daemon is a home that is open for peers and for other commands.
 type daemon struct {
 	house    *house
 	control  *control
-	settings settings.Settings
+	settings *settings.Effective
 	http     *httpServer // nil when it only shares
 	unwatch  func()      // ends watching the members file
 	keeping  func()      // ends what is done for kept roots
@@ -121,6 +141,8 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 	if err != nil {
 		return nil, err
 	}
+	e.logAs(&config.Log)
+	e.warnOfSecrets(home, config)
 	swarm, err := e.findSwarmKey(home)
 	if err != nil {
 		return nil, err
@@ -150,7 +172,7 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 	if err != nil {
 		return nil, err
 	}
-	if h.backlog, err = openBacklog(h, backlogConfig{}); err != nil {
+	if h.backlog, err = openBacklog(h, jobConfig(&config.Jobs)); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	c, err := openControl(h)
@@ -158,6 +180,13 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 		return nil, errors.Join(err, h.Close())
 	}
 	return &daemon{house: h, control: c, settings: config, unwatch: h.watchMembers(), keeping: h.startKeeping()}, nil
+}
+
+func jobConfig(s *settings.Jobs) backlogConfig {
+	return backlogConfig{
+		workers: s.Workers, quiet: time.Duration(s.Silence), first: time.Duration(s.First), most: time.Duration(s.Most),
+		patience: time.Duration(s.Patience),
+	}
 }
 
 // checkListen says what is wrong with an address to listen on.
@@ -172,17 +201,32 @@ func checkListen(s string) error {
 	return nil
 }
 
-// goodbyeTime is how long peers have to disconnect when the daemon stops.
-const goodbyeTime = time.Second
+const (
+	goodbyeTime = time.Second      // for peers to disconnect when the daemon stops
+	stopWithin  = 10 * time.Second // for all of it
+)
+
+// stop ends the daemon in an order in which nobody is surprised, and within stopWithin whatever hangs: everything it keeps
+// survives being killed.
+func (d *daemon) stop(tending func()) error {
+	late := time.AfterFunc(stopWithin-200*time.Millisecond, func() {
+		fmt.Fprintln(d.house.env.stderr, "dray: something did not end in time; nothing is lost, and the next start looks whether all is whole")
+		os.Exit(exitFailed)
+	})
+	defer late.Stop()
+	d.house.leaving.Store(true) // whoever asks whether this is ready is told first
+	d.house.notify("STOPPING=1\nSTATUS=stopping")
+	tending()
+	return d.close()
+}
 
 func (d *daemon) close() error {
 	d.unwatch()
-	ends, cancel := context.WithTimeout(context.Background(), drainWithin)
-	defer cancel()
+	controlled := watch(func(<-chan struct{}) { d.control.close() }) // commands are told to stop while HTTP drains
 	if d.http != nil {
-		_ = d.http.close(ends) // whoever still reads then is cut off
+		_ = d.http.close() // whoever still reads then is cut off
 	}
-	d.control.close()
+	controlled()
 	ctx, leave := context.WithTimeout(context.Background(), goodbyeTime)
 	defer leave()
 	d.house.node.Goodbye(ctx)
@@ -194,14 +238,21 @@ func (d *daemon) close() error {
 func (d *daemon) announce(e *env) error {
 	id := d.house.identity()
 	if e.json {
-		return e.emit(id)
+		line := struct {
+			identity
+			HTTP string `json:"http,omitempty"`
+		}{identity: id}
+		if d.http != nil && d.http.addr != "" {
+			line.HTTP = d.http.url()
+		}
+		return e.emit(line)
 	}
 	e.printf("peer %s", id.Peer)
 	for _, a := range id.Addrs {
 		e.printf("%s", a)
 	}
 	if d.http != nil && d.http.addr != "" {
-		e.tell("http://%s", d.http.addr)
+		e.tell("%s", d.http.url())
 	}
 	e.tell("serving %s; stop with ^C", d.house.home)
 	return nil

@@ -18,7 +18,7 @@ var cmdStatus = &cobra.Command{
 	Use:   "status",
 	Short: "say how the daemon fares",
 	Long: `Status tells how the daemon on this home fares: since when it runs, how many peers it has, and for each part of it (the
-disk's reads and writes, the exchange) whether what is asked of it fails or takes long. A part is degraded after one check
+disk's reads and writes, the exchange, the space left, its listeners and doors) whether what is asked of it fails or takes long. A part is degraded after one check
 of 30 s in which more than a tenth failed or the mean was over a second, unhealthy after three in a row, failed when nothing
 went well in them, and healthy again after two good ones. The whole is as bad as its worst part.
 
@@ -69,8 +69,19 @@ func tellStatus(_ context.Context, h *house, _ nothing, _ pipes[nothing]) (statu
 	s := status{
 		Version: version(), Home: h.home, identity: h.identity(), Since: h.node.Since(), Peers: len(h.node.Peers()),
 	}
+	s.Health, s.Parts = h.vitals()
+	for _, j := range h.jobs() {
+		if s.Jobs == nil {
+			s.Jobs = make(map[string]int)
+		}
+		s.Jobs[j.State.String()]++
+	}
+	return s, nil
+}
+
+// vitals tells how the parts of the daemon fare, as it is printed.
+func (h *house) vitals() (whole node.Condition, list []vitalPart) {
 	whole, parts := h.node.Vitals()
-	s.Health = whole
 	for _, v := range parts {
 		p := vitalPart{
 			Name: v.Name, Health: v.Condition, Reason: v.Reason, Operations: v.Operations, Errors: v.Errors,
@@ -82,15 +93,9 @@ func tellStatus(_ context.Context, h *house, _ nothing, _ pipes[nothing]) (statu
 		for _, c := range v.History {
 			p.History = append(p.History, vitalTurn{At: c.At, From: c.From, To: c.To, Reason: c.Reason})
 		}
-		s.Parts = append(s.Parts, p)
+		list = append(list, p)
 	}
-	for _, j := range h.jobs() {
-		if s.Jobs == nil {
-			s.Jobs = make(map[string]int)
-		}
-		s.Jobs[j.State.String()]++
-	}
-	return s, nil
+	return whole, list
 }
 
 func runStatus(ctx context.Context, e *env, _ []string) error {

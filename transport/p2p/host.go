@@ -81,6 +81,16 @@ type Host struct {
 	room     room
 }
 
+// Listening returns the addresses that the host accepts connections at, as it was told or the system chose, one for each
+// listener that works.
+func (h *Host) Listening() []string {
+	var list []string
+	for _, a := range h.swarm.ListenAddresses() {
+		list = append(list, a.String())
+	}
+	return list
+}
+
 // New makes a host and starts to listen. Errors say which address cannot be listened on and why.
 func New(c Config) (*Host, error) {
 	h, err := start(c)
