@@ -86,18 +86,33 @@ type Conn interface {
 type Info struct {
 	// Local and Remote are the addresses at both ends, as multiaddrs.
 	Local, Remote string
-	// Transport is "tcp", "quic-v1", "ws", "wss", "webtransport" or "memory".
+	// Transport is "tcp", "quic-v1", "ws", "wss", "webtransport" or "memory"; of a relayed connection, what leads to the relay.
 	Transport string
-	// Security is "tls", "noise" or "none".
+	// Security is "tls", "noise" or "none", or "encrypted" of a relayed connection, which is so between its ends: the relay cannot
+	// read it.
 	Security string
-	// Relayed is true when the bytes pass through a third host.
+	// Relayed is true when the bytes pass through a third host, which is Via.
 	Relayed bool
+	Via     dray.PeerID
 	// Inbound is true when the other side dialled.
 	Inbound bool
 	// DataPlane says what bulk data takes at this moment: "libp2p streams", those of the connection itself; or connections
 	// of its own, of which there are so many: "tls x2", or "clear x2" when both sides chose not to encrypt it. "" is a
 	// network that makes no difference. See [Bulker].
 	DataPlane string
+}
+
+// String says how the path leads to the peer, as in "direct over quic-v1" or "relayed over tcp via 12D3KooW…". It is "" without one.
+func (i Info) String() string {
+	switch {
+	case i.Transport == "":
+		return ""
+	case i.Relayed && i.Via != "":
+		return "relayed over " + i.Transport + " via " + i.Via.String()
+	case i.Relayed:
+		return "relayed over " + i.Transport
+	}
+	return "direct over " + i.Transport
 }
 
 // Bulker is a [Conn] that can give a stream a connection of its own, with fewer layers than one that carries many. It is for

@@ -59,6 +59,9 @@ func dialable(m ma.Multiaddr) bool {
 	if _, err := m.ValueForProtocol(ma.P_DNSADDR); err == nil {
 		return true // stands for addresses that are looked up when it is dialled
 	}
+	if at := relayOf(m); has(m, ma.P_CIRCUIT) {
+		return len(at) > 0 && relayID(m) != "" && m[len(m)-1].Protocol().Code == ma.P_CIRCUIT && dialable(at)
+	}
 	last := m[len(m)-1].Protocol().Code
 	return last == ma.P_TCP || last == ma.P_QUIC_V1 || last == ma.P_WS || last == ma.P_WSS || has(m, ma.P_WEBTRANSPORT)
 }

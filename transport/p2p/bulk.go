@@ -105,7 +105,7 @@ func (c *conn) direct() network.Conn {
 
 // isDirect reports whether a bulk connection can take the same way as nc.
 func isDirect(nc network.Conn) bool {
-	if nc.Stat().Limited || nc.ConnState().Transport != "tcp" {
+	if isRelayed(nc) || nc.ConnState().Transport != "tcp" {
 		return false
 	}
 	_, err := tcpAddr(nc.RemoteMultiaddr())

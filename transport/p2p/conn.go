@@ -28,6 +28,8 @@ type conn struct {
 	// Guarded by host.mu.
 	trials map[network.Conn]chan struct{}
 	since  time.Time // when it came
+	// dialled says that this host's user wanted it, so that it is no stranger (room.go). Guarded by host.mu.
+	dialled bool
 	// moved is how many bytes have passed, and useful when that was last much, in nanoseconds since begun; 0 is never.
 	moved, useful atomic.Int64
 }
@@ -49,7 +51,7 @@ func (c *conn) best() network.Conn {
 		if nc.ConnState().Transport == "tcp" {
 			s++
 		}
-		if !nc.Stat().Limited {
+		if !isRelayed(nc) {
 			s += 2
 		}
 		if s > score {
@@ -127,8 +129,14 @@ func (c *conn) Info() transport.Info {
 		Transport: state.Transport,
 		Security:  strings.TrimPrefix(strings.TrimSuffix(string(state.Security), "/1.0.0"), "/"),
 		Inbound:   nc.Stat().Direction == network.DirInbound,
-		Relayed:   has(nc.RemoteMultiaddr(), ma.P_CIRCUIT),
+		Relayed:   isRelayed(nc),
 		DataPlane: c.host.plane.describe(c),
+	}
+	if info.Relayed {
+		// libp2p does not say on which cipher the ends have agreed.
+		info.Via = dray.PeerID(relayID(nc.RemoteMultiaddr()))
+		info.Transport, info.Security = transportOf(relayOf(nc.RemoteMultiaddr())), "encrypted"
+		return info
 	}
 	switch state.Transport {
 	case "websocket":
@@ -142,6 +150,24 @@ func (c *conn) Info() transport.Info {
 		info.Security = "noise"
 	}
 	return info
+}
+
+// isRelayed reports whether a path leads through a third host.
+func isRelayed(nc network.Conn) bool { return has(nc.RemoteMultiaddr(), ma.P_CIRCUIT) }
+
+// transportOf names the transport of an address.
+func transportOf(m ma.Multiaddr) string {
+	switch {
+	case has(m, ma.P_WEBTRANSPORT):
+		return "webtransport"
+	case has(m, ma.P_QUIC_V1):
+		return "quic-v1"
+	case has(m, ma.P_WSS), has(m, ma.P_WS) && has(m, ma.P_TLS):
+		return "wss"
+	case has(m, ma.P_WS):
+		return "ws"
+	}
+	return "tcp"
 }
 
 // Close implements [transport.Conn]. Once the peer is down it does nothing, whatever connections there are by then.

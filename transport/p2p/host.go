@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -44,6 +46,8 @@ type Config struct {
 	SwarmKey SwarmKey
 	// Limits bound what peers can make the host spend.
 	Limits Limits
+	// Reach says how the host finds others and is found by them. If zero, it waits to be told whom to dial.
+	Reach Reach
 	// UserAgent is what peers see as the name of the software. If empty, "dray".
 	UserAgent string
 	// Log receives what the operator may want to know. If nil, nothing is logged.
@@ -65,6 +69,17 @@ type Host struct {
 	psk   bool // of a private swarm
 	log   *slog.Logger
 	wg    sync.WaitGroup // streams being closed
+
+	// What Reach asked for; each nil if it did not. See reach.go.
+	reach    *reach
+	table    *table
+	lan      *lan
+	router   basichost.NATManager
+	leases   atomic.Pointer[relays]
+	relaying bool // it relays for others
+	shares   bool // listeners share their ports with dials
+	near     near
+	opening  sync.Once
 
 	// tell is held while a connection is counted and up or down is called.
 	tell sync.Mutex
@@ -90,6 +105,9 @@ func (h *Host) Listening() []string {
 	}
 	return list
 }
+
+// dialTimeout is how long a dial may take.
+const dialTimeout = 15 * time.Second
 
 // New makes a host and starts to listen. Errors say which address cannot be listened on and why.
 func New(c Config) (*Host, error) {
@@ -141,11 +159,8 @@ func start(c Config) (*Host, error) {
 		libp2p.UserAgent(c.UserAgent),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(&connmgr.NullConnMgr{}), // room.go does it,
-		libp2p.SwarmOpts(swarm.WithDialRanker(rank)),
-		libp2p.WithDialTimeout(15 * time.Second),
-		libp2p.DisableRelay(),
+		libp2p.WithDialTimeout(dialTimeout),
 		libp2p.DisableMetrics(),
-		libp2p.DisableIdentifyAddressDiscovery(),
 		// The detectors give up on QUIC or IPv6 for good after failures; the dial race makes a failure cheap instead.
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
@@ -156,11 +171,14 @@ func start(c Config) (*Host, error) {
 	}
 	h := &Host{
 		plane: bulk, psk: !c.SwarmKey.IsZero(), log: c.Log, peers: make(map[peer.ID]*conn), admitted: make(chan struct{}),
-		accepts: make(map[transport.Protocol]func(transport.Conn, transport.Stream)),
-		room:    newRoom(limits),
+		accepts:  make(map[transport.Protocol]func(transport.Conn, transport.Stream)),
+		room:     newRoom(limits),
+		relaying: c.Reach.ServeRelay, shares: c.Reach.Traverse,
 	}
+	options = append(options, libp2p.SwarmOpts(swarm.WithDialRanker(h.rank)), libp2p.AddrsFactory(h.withRelays))
+	options = append(options, h.reachOptions(c.Reach, listen)...)
 	h.gate = newGate(h.busy)
-	stack, err := stackOptions(c, limits, bulk, h.gate)
+	stack, err := h.stackOptions(c, limits)
 	if err != nil {
 		h.gate.close()
 		return nil, err
@@ -182,7 +200,11 @@ func start(c Config) (*Host, error) {
 		DisconnectedF: func(_ network.Network, nc network.Conn) { h.dismiss(nc) },
 	})
 	bulk.begin(h)
-	if err := h.listen(listen, c.Listen); err != nil {
+	err = h.listen(listen, c.Listen)
+	if err == nil {
+		err = h.startReach(c)
+	}
+	if err != nil {
 		_ = h.Close()
 		return nil, err
 	}
@@ -194,7 +216,10 @@ func (h *Host) listen(addrs []ma.Multiaddr, texts []string) error {
 	var failed []error
 	good := 0
 	for i, m := range addrs {
-		err := h.swarm.Listen(m)
+		err := h.taken(m)
+		if err == nil {
+			err = h.swarm.Listen(m)
+		}
 		if err == nil {
 			good++
 			continue
@@ -268,10 +293,12 @@ func (h *Host) Dial(ctx context.Context, id dray.PeerID, addrs []string) (transp
 	if h.isClosed() {
 		return fail(dray.ErrClosed)
 	}
-	if c := h.lookup(p); c != nil && c.best() != nil {
+	if c := h.wanted(p, 1); c != nil && c.best() != nil {
+		h.wanted(p, -1)
 		h.settle()
 		return c, nil
 	}
+	defer h.wanted(p, -1)
 	var usable []ma.Multiaddr
 	var reasons []string
 	for _, s := range addrs {
@@ -292,6 +319,7 @@ func (h *Host) Dial(ctx context.Context, id dray.PeerID, addrs []string) (transp
 		}
 		reasons = append(reasons, fmt.Sprintf("%s: %v", s, err))
 	}
+	h.heed(usable)
 	h.host.Peerstore().AddAddrs(p, usable, peerstore.RecentlyConnectedAddrTTL)
 	h.swarm.Backoff().Clear(p)
 	nc, err := h.swarm.DialPeer(ctx, p)
@@ -385,11 +413,21 @@ func (h *Host) Close() error {
 	h.closed = true
 	h.mu.Unlock()
 	h.plane.close()
-	err := h.host.Close()
+	if h.lan != nil {
+		h.lan.close()
+	}
+	var errs []error
+	if h.table != nil {
+		errs = append(errs, h.table.close())
+	}
+	if h.reach != nil {
+		h.reach.close()
+	}
+	errs = append(errs, h.host.Close())
 	h.gate.close()
 	h.plane.wg.Wait()
 	h.wg.Wait()
-	return err
+	return errors.Join(errs...)
 }
 
 func (h *Host) isClosed() bool {
@@ -403,6 +441,20 @@ func (h *Host) accept(p transport.Protocol) func(transport.Conn, transport.Strea
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.accepts[p]
+}
+
+// wanted begins (1) or ends (-1) a dial of the host's user, whose peer is no stranger, and returns the peer's Conn if there is one.
+func (h *Host) wanted(p peer.ID, n int) *conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.room.calling[p] += n; h.room.calling[p] == 0 {
+		delete(h.room.calling, p)
+	}
+	c := h.peers[p]
+	if c != nil {
+		c.dialled = true
+	}
+	return c
 }
 
 func (h *Host) lookup(p peer.ID) *conn {
@@ -431,19 +483,27 @@ func (h *Host) admit(nc network.Conn) {
 	c := h.peers[p]
 	first := c == nil
 	if first {
-		c = &conn{host: h, id: p, since: time.Now()}
+		c = &conn{host: h, id: p, since: time.Now(), dialled: h.room.calling[p] > 0}
 		h.peers[p] = c
 		close(h.admitted)
 		h.admitted = make(chan struct{})
 	}
-	if !first && nc.Stat().Direction == network.DirInbound {
+	direct := !first && h.isStraighter(c, nc)
+	if !first && !direct && nc.Stat().Direction == network.DirInbound {
 		h.try(c, nc)
 	}
 	c.paths = append(c.paths, nc)
 	h.room.count(nc)
 	h.makeRoom(c, nc)
+	if direct {
+		h.straighten(c, nc)
+		return
+	}
 	ups := h.ups
 	h.mu.Unlock()
+	if h.reach != nil && h.reach.punch != nil && isRelayed(nc) && nc.Stat().Direction == network.DirInbound {
+		h.reach.punch.relayed(p)
+	}
 	if first {
 		for _, up := range ups {
 			up(c)

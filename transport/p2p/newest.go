@@ -86,15 +86,37 @@ func (h *Host) judge(c *conn, nc network.Conn, dead []network.Conn) {
 		h.wg.Go(func() { _ = p.Close() }) // this may take a while
 	}
 	if !slices.ContainsFunc(older, func(p network.Conn) bool { return !isDead(p) }) {
+		h.log.Info("a peer has come back while its old connection was still open", "peer", c.Peer())
 		h.replace(c, slices.DeleteFunc(slices.Clone(c.paths), isDead))
 		return
 	}
 	h.mu.Unlock()
 }
 
+// A connection through a relay is slow, and cut when it has carried what the relay allows. When a direct one to the same peer comes,
+// the peer goes down and comes up again on that one alone: streams do not move by themselves. Both sides do so, each when it sees
+// the direct connection.
+
+// isStraighter reports whether a path is a peer's first that leads through no relay. The caller holds mu.
+func (h *Host) isStraighter(c *conn, nc network.Conn) bool {
+	return !h.closed && !isRelayed(nc) && len(c.paths) > 0 &&
+		!slices.ContainsFunc(c.paths, func(p network.Conn) bool { return !isRelayed(p) })
+}
+
+// straighten leaves relayed paths for a direct one. The caller holds tell, and mu, which is released.
+func (h *Host) straighten(c *conn, nc network.Conn) {
+	for _, p := range c.paths {
+		if p != nc {
+			h.wg.Go(func() { _ = p.Close() }) // this may take a while
+		}
+	}
+	h.log.Info("a relayed connection has become direct", "peer", c.Peer(), "addr", nc.RemoteMultiaddr())
+	h.replace(c, []network.Conn{nc})
+}
+
 // replace lets a peer go down and come up again with the given paths. The caller holds tell, and mu, which is released.
 func (h *Host) replace(c *conn, paths []network.Conn) {
-	next := &conn{host: h, id: c.id, since: c.since, paths: paths, trials: maps.Clone(c.trials)}
+	next := &conn{host: h, id: c.id, since: c.since, dialled: c.dialled, paths: paths, trials: maps.Clone(c.trials)}
 	next.useful.Store(c.useful.Load())
 	h.peers[c.id] = next
 	c.paths = nil
@@ -102,7 +124,6 @@ func (h *Host) replace(c *conn, paths []network.Conn) {
 	h.admitted = make(chan struct{})
 	ups, downs := h.ups, h.downs
 	h.mu.Unlock()
-	h.log.Info("a peer has come back while its old connection was still open", "peer", c.Peer())
 	h.plane.drop(c)
 	for _, down := range downs {
 		down(c.Peer())

@@ -20,7 +20,14 @@ const (
 // rank orders a dial race: loopback, then private, then public addresses; in each, TCP, then QUIC, then WebSocket and
 // WebTransport, each a head start apart. IPv4 and IPv6 race each other. Nothing waits for a failure: a start that fails
 // brings the next one forward, and the last one starts within half a second.
-func rank(addrs []ma.Multiaddr) []network.AddrDelay {
+//
+// Relays that are known as such are the exception: to them QUIC goes first, because they tell from where it comes, and that is what
+// peers need to punch holes. Relayed addresses come last, when the direct ones have had a chance.
+func (h *Host) rank(addrs []ma.Multiaddr) []network.AddrDelay {
+	return rank(addrs, h.near.has)
+}
+
+func rank(addrs []ma.Multiaddr, isRelay func(ma.Multiaddr) bool) []network.AddrDelay {
 	type entry struct {
 		addr  ma.Multiaddr
 		place int
@@ -28,7 +35,13 @@ func rank(addrs []ma.Multiaddr) []network.AddrDelay {
 	}
 	entries := make([]entry, 0, len(addrs))
 	for _, a := range addrs {
-		entries = append(entries, entry{a, place(a), kind(a)})
+		e := entry{a, place(a), kind(a)}
+		if has(a, ma.P_CIRCUIT) {
+			e.place = placeRelayed
+		} else if isRelay(a) && e.kind <= 1 {
+			e.kind = 1 - e.kind
+		}
+		entries = append(entries, e)
 	}
 	slices.SortStableFunc(entries, func(a, b entry) int {
 		return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.kind, b.kind))
@@ -38,7 +51,7 @@ func rank(addrs []ma.Multiaddr) []network.AddrDelay {
 	for i, e := range entries {
 		if i > 0 && (e.place != entries[i-1].place || e.kind != entries[i-1].kind) {
 			step := nearHeadStart
-			if entries[i-1].place == placePublic {
+			if entries[i-1].place == placePublic || e.place == placeRelayed {
 				step = farHeadStart
 			}
 			delay = min(delay+step, lastStart)
@@ -55,6 +68,7 @@ const (
 	placeLoopback = iota
 	placePrivate
 	placePublic
+	placeRelayed
 )
 
 func place(a ma.Multiaddr) int {

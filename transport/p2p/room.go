@@ -16,8 +16,9 @@ import (
 
 // A host has room for Limits.Conns connections. Who may stay when that is not enough:
 //
-//   - Peers that this host dialled, those that it was told to keep (Host.Keep), and those with which much passed in the last
-//     minute are never disconnected for want of room. They get in even when they alone fill the table.
+//   - Peers that Host.Dial has reached, those that it was told to keep (Host.Keep), relays of connections, and those with which
+//     much passed in the last minute are never disconnected for want of room. They get in even when they alone fill the table.
+//     (Whom only libp2p has dialled, for the DHT and the like, is a stranger.)
 //   - All others are strangers. A newcomer that finds the table full takes the place of the stranger who has been there for
 //     longest; a stranger that finds nobody to replace is disconnected.
 //   - From LowConns on, strangers that have had idleAfter to be served go already, the oldest first, one for each newcomer.
@@ -42,6 +43,8 @@ type room struct {
 	open    int
 	from    map[netip.Prefix]int      // connections from each address
 	leaving map[network.Conn]struct{} // those that are being closed and still counted
+	calling map[peer.ID]int           // whom the host's user is dialling
+	via     map[peer.ID]int           // connections that lead through each relay
 	kept    map[peer.ID]struct{}
 	// lately is when a peer was last useful, in nanoseconds since begun; 0 is never.
 	lately atomic.Int64
@@ -53,6 +56,8 @@ func newRoom(l Limits) room {
 		from:    make(map[netip.Prefix]int),
 		leaving: make(map[network.Conn]struct{}),
 		kept:    make(map[peer.ID]struct{}),
+		calling: make(map[peer.ID]int),
+		via:     make(map[peer.ID]int),
 	}
 }
 
@@ -70,8 +75,11 @@ func (h *Host) Keep(id dray.PeerID, keep bool) {
 }
 
 // sourceOf returns what one machine, or one site, dials from: an IPv4 address, or an IPv6 /56. Ok is false for this machine,
-// and when it is not known.
+// and when it is not known, as of whom a relay lets through.
 func sourceOf(nc interface{ RemoteMultiaddr() ma.Multiaddr }) (source netip.Prefix, ok bool) {
+	if has(nc.RemoteMultiaddr(), ma.P_CIRCUIT) {
+		return source, false
+	}
 	ip, err := manet.ToIP(nc.RemoteMultiaddr())
 	if err != nil {
 		return source, false
@@ -108,6 +116,9 @@ func (h *Host) busy() bool {
 // count adds a connection. The caller holds mu.
 func (r *room) count(nc network.Conn) {
 	r.open++
+	if id := relayID(nc.RemoteMultiaddr()); id != "" {
+		r.via[id]++
+	}
 	if s, ok := sourceOf(nc); ok {
 		r.from[s]++
 	}
@@ -117,6 +128,11 @@ func (r *room) count(nc network.Conn) {
 func (r *room) discount(nc network.Conn) {
 	r.open--
 	delete(r.leaving, nc)
+	if id := relayID(nc.RemoteMultiaddr()); id != "" {
+		if r.via[id]--; r.via[id] <= 0 {
+			delete(r.via, id)
+		}
+	}
 	if s, ok := sourceOf(nc); ok {
 		if r.from[s]--; r.from[s] <= 0 {
 			delete(r.from, s)
@@ -126,14 +142,14 @@ func (r *room) discount(nc network.Conn) {
 
 // stranger reports whether a peer may be disconnected for want of room. The caller holds mu.
 func (h *Host) stranger(c *conn) bool {
-	if _, kept := h.room.kept[c.id]; kept || len(c.paths) == 0 {
+	if _, kept := h.room.kept[c.id]; kept || c.dialled || h.room.via[c.id] > 0 || len(c.paths) == 0 {
 		return false
 	}
 	if at := c.useful.Load(); at > 0 && time.Since(begun)-time.Duration(at) < usefulFor {
 		return false
 	}
 	for _, nc := range c.paths {
-		if _, leaving := h.room.leaving[nc]; leaving || nc.Stat().Direction != network.DirInbound {
+		if _, leaving := h.room.leaving[nc]; leaving {
 			return false
 		}
 	}

@@ -130,7 +130,7 @@ func TestRoomIsMadeFor(t *testing.T) {
 	type who struct {
 		from string
 		age  time.Duration
-		what string // "", "kept", "useful", "out"
+		what string // "", "kept", "useful", "dialled"; "out" is dialled by libp2p for its own ends
 	}
 	tests := []struct {
 		name string
@@ -144,8 +144,9 @@ func TestRoomIsMadeFor(t *testing.T) {
 		{"it fills fast", Limits{Conns: 4, LowConns: 2}, []who{{"192.0.2.1", young, ""}, {"192.0.2.3", young, ""}}, who{"192.0.2.2", 0, ""}, -1},
 		{"full", Limits{Conns: 2}, []who{{"192.0.2.1", young, ""}, {"192.0.2.3", 2 * young, ""}}, who{"192.0.2.2", 0, ""}, 1},
 		{"full, a kept one comes", Limits{Conns: 2}, []who{{"192.0.2.1", young, ""}, {"192.0.2.3", old, "useful"}}, who{"192.0.2.2", 0, "kept"}, 0},
-		{"full of kept", Limits{Conns: 2}, []who{{"192.0.2.1", old, "kept"}, {"192.0.2.3", old, "out"}}, who{"192.0.2.2", 0, ""}, 2},
-		{"full of kept, another comes", Limits{Conns: 2}, []who{{"192.0.2.1", old, "kept"}, {"192.0.2.3", old, "out"}}, who{"192.0.2.2", 0, "kept"}, -1},
+		{"full of kept", Limits{Conns: 2}, []who{{"192.0.2.1", old, "kept"}, {"192.0.2.3", old, "dialled"}}, who{"192.0.2.2", 0, ""}, 2},
+		{"full of kept, another comes", Limits{Conns: 2}, []who{{"192.0.2.1", old, "kept"}, {"192.0.2.3", old, "dialled"}}, who{"192.0.2.2", 0, "kept"}, -1},
+		{"full of kept and one of libp2p's", Limits{Conns: 2}, []who{{"192.0.2.1", old, "kept"}, {"192.0.2.3", old, "out"}}, who{"192.0.2.2", 0, ""}, 1},
 		{"one address", Limits{Conns: 9, ConnsPerIP: 2}, []who{{"192.0.2.9", old, ""}, {"192.0.2.1", old, ""}, {"192.0.2.1", young, ""}}, who{"192.0.2.1", 0, ""}, 1},
 		{"loopback is free", Limits{Conns: 9, ConnsPerIP: 2}, []who{{"127.0.0.1", old, ""}, {"127.0.0.1", old, ""}, {"127.0.0.1", young, ""}}, who{"127.0.0.1", 0, ""}, -1},
 	}
@@ -161,7 +162,7 @@ func TestRoomIsMadeFor(t *testing.T) {
 				}
 				all = append(all, p)
 				h.Keep(dray.PeerID(p.id), w.what == "kept")
-				c := &conn{host: h, id: p.id, since: time.Now().Add(-w.age), paths: []network.Conn{p}}
+				c := &conn{host: h, id: p.id, since: time.Now().Add(-w.age), paths: []network.Conn{p}, dialled: w.what == "dialled"}
 				if w.what == "useful" {
 					c.passed(usefulBytes)
 				}

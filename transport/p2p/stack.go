@@ -17,7 +17,7 @@ import (
 )
 
 // stackOptions says what a connection is made of.
-func stackOptions(c Config, limits Limits, bulk *plane, door *gate) ([]libp2p.Option, error) {
+func (h *Host) stackOptions(c Config, limits Limits) ([]libp2p.Option, error) {
 	security := c.Security
 	if security == nil {
 		security = []string{"tls", "noise"}
@@ -28,10 +28,11 @@ func stackOptions(c Config, limits Limits, bulk *plane, door *gate) ([]libp2p.Op
 		libp2p.Transport(func(u coretransport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr) (
 			*tcp.TcpTransport, error,
 		) {
-			// Dialling from the port that is listened on lets two hosts that dial each other end with one TCP connection on
-			// which both are clients, and both dials fail. Only punching holes needs it.
-			return tcp.NewTCPTransport(&quickUpgrader{u, quick, bulk, door}, r, shared,
-				tcp.DisableReuseport())
+			own := []tcp.Option{tcp.WithDialerForAddr(h.dialerFor)}
+			if !c.Reach.Traverse {
+				own = append(own, tcp.DisableReuseport()) // for the listener; dials are dialerFor's
+			}
+			return tcp.NewTCPTransport(&quickUpgrader{u, quick, h.plane, h.gate}, r, shared, own...)
 		}),
 		libp2p.Transport(websocket.New),
 		libp2p.Muxer(yamux.ID, &muxer{uint32(limits.StreamsPerPeer)}),
