@@ -256,7 +256,7 @@ func (p *plane) dial(ctx context.Context, addr ma.Multiaddr, t *ticket) (*bulkSt
 	if err != nil {
 		return nil, err
 	}
-	return p.shake(ctx, raw.(*net.TCPConn), t, true)
+	return p.shake(ctx, p.host.tally.countTCP(raw.(*net.TCPConn)), t, true)
 }
 
 // greet takes an accepted connection whose hello has come.

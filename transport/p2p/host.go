@@ -79,6 +79,7 @@ type Host struct {
 	relaying bool // it relays for others
 	shares   bool // listeners share their ports with dials
 	near     near
+	tally    tally
 	opening  sync.Once
 
 	// tell is held while a connection is counted and up or down is called.
@@ -196,8 +197,14 @@ func start(c Config) (*Host, error) {
 		return nil, fmt.Errorf("libp2p made a %T", lh.Network())
 	}
 	lh.Network().Notify(&network.NotifyBundle{
-		ConnectedF:    func(_ network.Network, nc network.Conn) { h.admit(nc) },
-		DisconnectedF: func(_ network.Network, nc network.Conn) { h.dismiss(nc) },
+		ConnectedF: func(_ network.Network, nc network.Conn) {
+			h.tally.begin(nc)
+			h.admit(nc)
+		},
+		DisconnectedF: func(_ network.Network, nc network.Conn) {
+			h.tally.end(nc)
+			h.dismiss(nc)
+		},
 	})
 	bulk.begin(h)
 	err = h.listen(listen, c.Listen)

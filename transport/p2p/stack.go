@@ -32,7 +32,7 @@ func (h *Host) stackOptions(c Config, limits Limits) ([]libp2p.Option, error) {
 			if !c.Reach.Traverse {
 				own = append(own, tcp.DisableReuseport()) // for the listener; dials are dialerFor's
 			}
-			return tcp.NewTCPTransport(&quickUpgrader{u, quick, h.plane, h.gate}, r, shared, own...)
+			return tcp.NewTCPTransport(&quickUpgrader{u, quick, h.plane, h.gate, &h.tally}, r, shared, own...)
 		}),
 		libp2p.Transport(websocket.New),
 		libp2p.Muxer(yamux.ID, &muxer{uint32(limits.StreamsPerPeer)}),

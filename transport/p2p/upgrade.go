@@ -39,12 +39,16 @@ type quickUpgrader struct {
 	quick bool   // TLS is this host's first choice
 	bulk  *plane // takes the connections that are not libp2p's
 	gate  *gate  // lets the others in
+	tally *tally // counts all of them
 }
 
 // Upgrade implements libp2p's transport.Upgrader.
 func (u *quickUpgrader) Upgrade(ctx context.Context, t transport.Transport, raw manet.Conn, dir network.Direction,
 	p peer.ID, scope network.ConnManagementScope,
 ) (transport.CapableConn, error) {
+	if dir == network.DirOutbound {
+		raw = u.tally.count(raw) // others were counted when they were accepted
+	}
 	if !u.quick || dir != network.DirOutbound {
 		return u.Upgrader.Upgrade(ctx, t, &timedConn{Conn: raw}, dir, p, scope)
 	}
@@ -67,12 +71,12 @@ func (u *quickUpgrader) Upgrade(ctx context.Context, t transport.Transport, raw 
 		scope.Done()
 		return nil, err
 	}
-	return u.Upgrader.Upgrade(ctx, t, &timedConn{Conn: again}, dir, p, scope)
+	return u.Upgrader.Upgrade(ctx, t, &timedConn{Conn: u.tally.count(again)}, dir, p, scope)
 }
 
 // UpgradeGatedMaListener implements libp2p's transport.Upgrader.
 func (u *quickUpgrader) UpgradeGatedMaListener(t transport.Transport, l transport.GatedMaListener) transport.Listener {
-	return u.Upgrader.UpgradeGatedMaListener(t, u.gate.guard(u.bulk.sort(l)))
+	return u.Upgrader.UpgradeGatedMaListener(t, u.gate.guard(u.bulk.sort(&countingListener{l, u.tally})))
 }
 
 // keptScope is a resource scope that can be kept from being given back.
