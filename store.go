@@ -14,8 +14,8 @@ type Getter interface {
 	Get(ctx context.Context, c cid.Cid) (Block, error)
 }
 
-// Store keeps blocks on this machine. It addresses them by multihash: a block put under one CID is found under every CID
-// with the same multihash (version and codec say how to read bytes, not which bytes). Implementations are safe for
+// Store keeps blocks on this machine. It addresses them by multihash: a block put under one CID is found under every
+// CID with the same multihash (version and codec say how to read bytes, not which bytes). Implementations are safe for
 // concurrent use, and pass the suite in package store/storetest.
 type Store interface {
 	Getter
@@ -58,4 +58,13 @@ type Stat struct {
 // returned are never known to be wrong. Errors are those of Get.
 type RawGetter interface {
 	GetRaw(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
+}
+
+// PartGetter is an optional ability of a [Store], or of a [Getter] over one: reading a stretch of a block without the
+// rest of it. GetPart reads up to len(p) bytes of the block from offset on, which must not be negative; it returns how
+// many, fewer than len(p) only at the block's end, and the length of the whole block. It returns bytes only of blocks
+// that are here and need no hashing: those that only the store writes, and those in a file that has not changed since
+// they were hashed. For all others it returns [ErrNotFound], and Get is the way.
+type PartGetter interface {
+	GetPart(ctx context.Context, c cid.Cid, p []byte, offset int64) (n int, size int64, err error)
 }

@@ -22,10 +22,14 @@ type ReaderConfig struct {
 }
 
 // Reader reads a file, block by block as needed. It holds the interior nodes on the way to the current place, and the
-// current leaf. Read, Seek and WriteTo must not be called concurrently; ReadAt may be, with itself and with them.
+// current leaf. Leaves that are nothing but content are read by parts, and not held, as far as the Getter is a
+// [dray.PartGetter] that has them. Read, Seek and WriteTo must not be called concurrently; ReadAt may be, with itself
+// and with them.
 type Reader struct {
 	ctx    context.Context
 	g      dray.Getter
+	parts  dray.PartGetter // g, if it can; else nil
+	missed bool            // a leaf could not be read by parts: those ahead may have to be asked for
 	cfg    ReaderConfig
 	size   int64
 	root   readFrame
@@ -59,6 +63,14 @@ func NewReader(ctx context.Context, g dray.Getter, root cid.Cid, cfg ReaderConfi
 		cfg.AheadBytes = 16 << 20
 	}
 	r := &Reader{ctx: ctx, g: g, cfg: cfg}
+	r.parts, _ = g.(dray.PartGetter)
+	if r.parts != nil && root.Type() == cid.Raw {
+		if _, size, err := r.parts.GetPart(ctx, root, nil, 0); err == nil {
+			r.size, r.root = size, readFrame{links: []Link{{CID: root, Size: size}}, end: size}
+			r.path = []readFrame{r.root}
+			return r, nil
+		}
+	}
 	n, err := r.get(root)
 	if err != nil {
 		return nil, err
@@ -96,19 +108,19 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if err := r.load(); err != nil {
-		return 0, err
+	n, err := r.load(p)
+	if err == nil && n == 0 {
+		n = copy(p, r.leaf[r.offset-r.leafAt:])
 	}
-	n := copy(p, r.leaf[r.offset-r.leafAt:])
 	r.offset += int64(n)
-	return n, nil
+	return n, err
 }
 
 // WriteTo implements [io.WriterTo]. It hands w each leaf's content without copying it.
 func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for {
-		if err := r.load(); err != nil {
+		if _, err := r.load(nil); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
@@ -156,11 +168,13 @@ func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 		if offset >= r.size {
 			return total, io.EOF
 		}
-		leaf, start, err := r.find(&path, offset, false)
+		leaf, start, n, err := r.find(&path, offset, false, p[total:])
 		if err != nil {
 			return total, err
 		}
-		n := copy(p[total:], leaf[offset-start:])
+		if n == 0 {
+			n = copy(p[total:], leaf[offset-start:])
+		}
 		total += n
 		offset += int64(n)
 	}
@@ -174,27 +188,30 @@ func (r *Reader) Close() error {
 	return nil
 }
 
-// load makes the leaf at offset the current one.
-func (r *Reader) load() error {
+// load makes the leaf at offset the current one; or it reads n bytes from there on into p and there is none.
+func (r *Reader) load(p []byte) (n int, err error) {
 	switch {
 	case r.closed:
-		return dray.ErrClosed
+		return 0, dray.ErrClosed
 	case r.offset >= r.size:
-		return io.EOF
+		return 0, io.EOF
 	case r.offset >= r.leafAt && r.offset < r.leafAt+int64(len(r.leaf)):
-		return nil
+		return 0, nil
 	}
-	leaf, start, err := r.find(&r.path, r.offset, true)
+	leaf, start, n, err := r.find(&r.path, r.offset, true, p)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	r.leaf, r.leafAt = leaf, start
-	return nil
+	return n, nil
 }
 
-// find returns the leaf that holds the byte at offset, and where it begins. Path, which begins with the root, is left
-// at the node above the leaf, so that the next leaf is found at once.
-func (r *Reader) find(path *[]readFrame, offset int64, sequential bool) (leaf []byte, start int64, err error) {
+// find returns the leaf that holds the byte at offset, and where it begins; or, where that needs no whole leaf, it
+// reads n bytes from offset on into p. Path, which begins with the root, is left at the node above the leaf, so that
+// the next leaf is found at once.
+func (r *Reader) find(
+	path *[]readFrame, offset int64, sequential bool, p []byte,
+) (leaf []byte, start int64, n int, err error) {
 	for len(*path) > 1 {
 		if f := &(*path)[len(*path)-1]; offset >= f.start && offset < f.end {
 			break
@@ -204,34 +221,68 @@ func (r *Reader) find(path *[]readFrame, offset int64, sequential bool) (leaf []
 	for {
 		f := &(*path)[len(*path)-1]
 		if offset < f.start+int64(len(f.own)) {
-			return f.own, f.start, nil
+			return f.own, f.start, 0, nil
 		}
 		f.moveTo(offset)
 		l := f.links[f.i]
-		n, early := Node{}, false
-		if sequential && r.cfg.Ahead != nil {
-			if n, early = r.front.early[l.CID]; early {
+		ahead := sequential && r.cfg.Ahead != nil
+		if ahead && r.missed && looksLikeLeaf(l) {
+			r.lookAhead(*path)
+		}
+		n, err := r.part(l, f.at, offset, p)
+		if n > 0 || err != nil {
+			return nil, 0, n, err
+		}
+		child, early := Node{}, false
+		if ahead {
+			if child, early = r.front.early[l.CID]; early {
 				delete(r.front.early, l.CID)
-			} else if looksLikeLeaf(l) {
+			} else if !r.missed && looksLikeLeaf(l) {
+				r.missed = r.parts != nil
 				r.lookAhead(*path)
 			}
 		}
 		if !early {
-			if n, err = r.get(l.CID); err != nil {
-				return nil, 0, err
+			if child, err = r.get(l.CID); err != nil {
+				return nil, 0, 0, err
 			}
 		}
-		if n.Size != l.Size {
-			return nil, 0, at("read", l.CID, invalid("holds %d bytes where its parent says %d", n.Size, l.Size))
+		if child.Size != l.Size {
+			return nil, 0, 0, r.misfit(l, child.Size)
 		}
-		if len(n.Links) == 0 {
-			return n.Data, f.at, nil
+		switch {
+		case len(child.Links) > 0:
+		case r.parts != nil && len(p) > 0 && child.Kind == Raw:
+			return nil, 0, copy(p, child.Data[offset-f.at:]), nil // what comes next is read by parts, from where Get put it
+		default:
+			return child.Data, f.at, 0, nil
 		}
 		if len(*path) >= maxFileDepth {
-			return nil, 0, at("read", l.CID, ErrTooLarge)
+			return nil, 0, 0, at("read", l.CID, ErrTooLarge)
 		}
-		*path = append(*path, newFrame(n, f.at))
+		*path = append(*path, newFrame(child, f.at))
 	}
+}
+
+// part reads from a leaf that begins at start what is at offset and after, if that can be done without the whole leaf.
+// It returns 0 if not.
+func (r *Reader) part(l Link, start, offset int64, p []byte) (int, error) {
+	if r.parts == nil || len(p) == 0 || l.CID.Type() != cid.Raw {
+		return 0, nil
+	}
+	p = p[:min(int64(len(p)), start+l.Size-offset)]
+	n, size, err := r.parts.GetPart(r.ctx, l.CID, p, offset-start)
+	switch {
+	case err != nil:
+		return 0, nil // Get says what is wrong
+	case size != l.Size:
+		return 0, r.misfit(l, size)
+	}
+	return n, nil
+}
+
+func (r *Reader) misfit(l Link, size int64) error {
+	return at("read", l.CID, invalid("holds %d bytes where its parent says %d", size, l.Size))
 }
 
 // moveTo makes the child that holds the byte at offset, which lies within the links, the current one.
