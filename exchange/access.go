@@ -252,6 +252,9 @@ func (e *Engine) mayAbout(p *peer, root cid.Cid) bool {
 	return !p.barred && (set == nil || slices.ContainsFunc(set.list, func(g *guard) bool { return e.may(p, g) }))
 }
 
+// Public reports whether a block is for everybody, as far as it depends on the block: it is not guarded.
+func (e *Engine) Public(c cid.Cid) bool { return e.access.of(c) == nil }
+
 // mayHave reports whether a peer may have a block which it names as one under some root: see the top of this file.
 func (e *Engine) mayHave(p *peer, c, under cid.Cid) bool {
 	if p.barred {
@@ -277,6 +280,9 @@ func (e *Engine) guardArriving(w *want) {
 	var all []*guard
 	open := false
 	note := func(s *session) {
+		if s.cfg.Bystander {
+			return
+		}
 		set := e.access.of(s.cfg.Root)
 		if set == nil {
 			open = true

@@ -43,6 +43,9 @@ type SessionConfig struct {
 	Walk WalkOptions
 	// Deadline ends the session with SessionTimedOut at that time, on the driver's clock. If zero, never.
 	Deadline time.Duration
+	// Bystander says that who may have what comes does not depend on this session's asking for it: a block that others get
+	// for a guarded root is guarded all the same.
+	Bystander bool
 }
 
 // SessionState is where a session is in its life: Created → Active ⇄ Paused → Completed; Cancelled or TimedOut from any

@@ -196,7 +196,7 @@ func (n *Node) leavesOf(ctx context.Context, b dray.Block) (map[cid.Cid]struct{}
 func (n *Node) SetAccess(ctx context.Context, a Access) error {
 	n.ask(func() {
 		for _, x := range a.closed() {
-			n.engine.Guard(n.now(), x.by, x.root) // from here on, what arrives for it is guarded
+			n.guard(x.by, x.root) // from here on, what arrives for it is guarded
 		}
 	})
 	g, err := n.guardsOf(ctx, &a)
@@ -206,7 +206,7 @@ func (n *Node) SetAccess(ctx context.Context, a Access) error {
 	for root, list := range g.under {
 		for i := 0; i < len(list); i += guardBatch {
 			part := list[i:min(i+guardBatch, len(list))]
-			n.ask(func() { n.engine.Guard(n.now(), root, part...) })
+			n.ask(func() { n.guard(root, part...) })
 		}
 	}
 	n.ask(func() { n.enforce(a, g) })
@@ -245,10 +245,27 @@ func (n *Node) beginAccess() error {
 		return err
 	}
 	for root, list := range g.under {
-		n.engine.Guard(n.now(), root, list...)
+		n.guard(root, list...)
 	}
 	n.enforce(a, g)
 	return nil
+}
+
+// guard tells the engine. Called on the loop, or before there is one.
+func (n *Node) guard(root cid.Cid, blocks ...cid.Cid) {
+	n.private.Store(true)
+	n.engine.Guard(n.now(), root, blocks...)
+}
+
+// Public reports whether a block is for everybody: a stranger who asked for it over Bitswap would get it, if it is here. It
+// says nothing about whether it is. On a Node that serves members only nothing is for everybody.
+func (n *Node) Public(c cid.Cid) bool {
+	if !n.private.Load() {
+		return true
+	}
+	open := false
+	n.ask(func() { open = !n.membersOnly && n.engine.Public(c) })
+	return open
 }
 
 // Under says that a block lies under a closed root, which the caller found out by following a path: getting what is below it
@@ -256,7 +273,7 @@ func (n *Node) beginAccess() error {
 func (n *Node) Under(root, below cid.Cid) {
 	n.ask(func() {
 		if n.guarded[root] {
-			n.engine.Guard(n.now(), root, below)
+			n.guard(root, below)
 		}
 	})
 }

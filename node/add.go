@@ -236,7 +236,7 @@ func (a *adder) guardAll(n int, at func(int) cid.Cid) {
 	for i := range cids {
 		cids[i] = at(i)
 	}
-	a.n.ask(func() { a.n.engine.Guard(a.n.now(), a.cfg.Guard, cids...) })
+	a.n.ask(func() { a.n.guard(a.cfg.Guard, cids...) })
 }
 
 func (a *adder) show(last bool) {

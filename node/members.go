@@ -15,6 +15,9 @@ import (
 func (n *Node) setMembers(a Access) {
 	before := n.members
 	n.members = make(map[dray.PeerID]bool)
+	if a.MembersOnly {
+		n.private.Store(true)
+	}
 	n.membersOnly = a.MembersOnly
 	n.comrades = n.comrades[:0]
 	for _, m := range a.Members.List() {

@@ -104,8 +104,9 @@ type Node struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	door  door          // who comes and goes; owned by loop
-	added atomic.Uint64 // counts local puts, so that a look-up can tell whether one came between
+	door    door          // who comes and goes; owned by loop
+	private atomic.Bool   // something may be not for everybody; set before it is so, and never taken back
+	added   atomic.Uint64 // counts local puts, so that a look-up can tell whether one came between
 
 	// Owned by loop.
 	engine   *exchange.Engine

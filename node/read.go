@@ -41,6 +41,14 @@ func (s *Session) Open(ctx context.Context, root cid.Cid) (*File, error) {
 	return &File{Reader: r, ahead: a}, nil
 }
 
+// Reading returns the Session as a Getter for what somebody waits for, which comes before what was only asked for
+// ahead.
+func (s *Session) Reading() dray.Getter { return reading{s} }
+
+// Ahead returns a function for [unixfs.ReaderConfig].Ahead: it asks for blocks before somebody waits for them. They are
+// withdrawn when the session is closed.
+func (s *Session) Ahead() func([]cid.Cid) { return (&ahead{s: s}).hint }
+
 // Close ends reading and withdraws what was asked for ahead.
 func (f *File) Close() error {
 	f.ahead.close()

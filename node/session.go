@@ -22,6 +22,10 @@ type SessionConfig struct {
 	Order exchange.Order
 	// Root, if set, is what all that is asked for lies under. What is not for everybody is got only by who names a root of it.
 	Root cid.Cid
+	// Bystander says that who may have a block does not depend on this session's asking for it: what others get for a root
+	// that is not for everybody stays so. It is for sessions of those who may have what is open and no more, see
+	// [Node.Public].
+	Bystander bool
 }
 
 // Session gets blocks that belong together: what one request teaches about who has what helps the next. It is safe for
@@ -39,6 +43,7 @@ func (n *Node) NewSession(cfg SessionConfig) *Session {
 	n.ask(func() {
 		s.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
 			Peers: cfg.Peers, Only: cfg.Only, Class: cfg.Class, Order: cfg.Order, Root: cfg.Root,
+			Bystander: cfg.Bystander,
 		})
 	})
 	return s
