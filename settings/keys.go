@@ -208,6 +208,10 @@ func put(v reflect.Value, x any) (ok bool, err error) {
 		if !is {
 			return false, nil
 		}
+		if len(list) == 0 {
+			v.SetZero() // an empty list is none
+			return true, nil
+		}
 		out := reflect.MakeSlice(v.Type(), len(list), len(list))
 		for i, e := range list {
 			if ok, err := put(out.Index(i), e); !ok || err != nil {

@@ -36,6 +36,8 @@ type Settings struct {
 	Node Node `toml:"node"`
 	// Jobs is how detached gets are worked at.
 	Jobs Jobs `toml:"jobs"`
+	// Gateway is the door for IPFS clients.
+	Gateway Gateway `toml:"gateway"`
 }
 
 // Default returns the settings of a daemon that was told nothing.
@@ -46,6 +48,8 @@ func Default() Settings {
 		Log:    Log{Level: "warn", Format: "text"},
 		Node:   defaultNode(),
 		Jobs:   defaultJobs(),
+
+		Gateway: defaultGateway(),
 	}
 }
 
@@ -57,5 +61,6 @@ func (s *Settings) Check() error {
 		s.Log.check(),
 		s.Node.check(),
 		s.Jobs.check(),
+		s.Gateway.check(),
 	)
 }

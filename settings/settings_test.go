@@ -132,9 +132,6 @@ func TestPrintReads(t *testing.T) {
 		}
 		want := from.Settings
 		want.HTTP.Token = ""
-		if back.HTTP.Hosts == nil {
-			back.HTTP.Hosts = want.HTTP.Hosts
-		}
 		if !reflect.DeepEqual(back, want) {
 			t.Errorf("read back %+v, want %+v", back, want)
 		}

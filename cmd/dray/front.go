@@ -52,6 +52,7 @@ type route struct {
 var fronts = []front{
 	{"health", openHealth},
 	{"profiles", openProfiles},
+	frontGateway,
 }
 
 // router returns a handler that finds the route of a path.

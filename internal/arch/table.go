@@ -102,6 +102,7 @@ var libraries = []library{
 	{"github.com/ipfs/boxo", []string{"gateway", "find/http"}, "the doors for IPFS clients are boxo's; the exchange is not"},
 	{"github.com/ipfs/go-datastore", []string{"transport/p2p"}, "the DHT keeps its records in one"},
 	{"github.com/ipfs/go-block-format", []string{"gateway"}, "boxo's gateway speaks of blocks in its terms"},
+	{"github.com/ipfs/go-ipld-format", []string{"gateway"}, "boxo's gateway speaks of links in its terms"},
 	{"github.com/ipfs", nil, "these are the reference implementation: tests compare with it, the product does not need it"},
 
 	{"github.com/spf13/cobra", []string{"cmd/dray"}, "only the command line has flags"},
@@ -113,6 +114,7 @@ var libraries = []library{
 	{"github.com/BurntSushi/toml", []string{"settings"}, "only settings reads the configuration"},
 	{"github.com/coreos/go-systemd/v22", []string{"cmd/dray"}, "only the daemon talks to the service manager"},
 	{"github.com/prometheus", []string{"meter"}, "metrics are made in one place, so that their labels stay few"},
+	{"github.com/prometheus/client_golang/prometheus", []string{"meter", "gateway"}, "metrics are meter's; boxo's gateway wants a registry to hide its own in"},
 	{"go.opentelemetry.io", []string{"meter"}, "spans are made in one place"},
 	{"github.com/minio/minio-go/v7", []string{"edge"}, "only the edge reads from buckets"},
 	{"github.com/maypok86/otter/v2", []string{"edge", "find"}, "caches that decide what to keep"},
