@@ -28,6 +28,8 @@ type DAGConfig struct {
 	Only bool
 	// Class is the urgency.
 	Class exchange.Class
+	// Origin says on whose behalf, in [Node.Transfers].
+	Origin Origin
 	// Each, if set, is called with every block, parents before children, on the calling goroutine. An error ends the
 	// fetch. The block may be kept.
 	Each func(dray.Block) error
@@ -39,7 +41,9 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 	if err := dray.CheckCID(cfg.Root); err != nil {
 		return err
 	}
-	d := &dagFetch{n: n, cfg: cfg, got: make(chan exchange.Deliver, sweepAhead)}
+	d := &dagFetch{n: n, cfg: cfg, got: make(chan exchange.Deliver, sweepAhead), start: time.Now(), tally: n.newTally()}
+	d.progress.Root = cfg.Root
+	d.entry = n.transfers.begin(KindGraph, cfg.Root, "", cfg.Origin)
 	d.sweep = unixfs.NewSweep(sweepMax, cfg.Root)
 	var walk exchange.WalkOptions
 	if !n.begun(ctx, cfg.Root) {
@@ -62,7 +66,10 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 			n.engine.CancelSession(n.now(), d.id)
 		})
 	}()
-	return d.run(ctx)
+	err := d.run(ctx)
+	d.report(err == nil)
+	d.entry.end(err)
+	return err
 }
 
 // begun reports whether the store holds a root and all that it links to: an earlier attempt came so far.
@@ -93,6 +100,21 @@ type dagFetch struct {
 	out   int
 	came  int64 // blocks
 	calls *calls
+
+	start    time.Time
+	progress Progress // in blocks' bytes; nobody knows of how many before the end
+	tally    *tally
+	entry    *docket
+}
+
+func (d *dagFetch) report(last bool) {
+	p := &d.progress
+	p.Elapsed, p.Walked, p.Unreached = time.Since(d.start), last, d.calls.unreached()
+	if last {
+		p.Total = p.Done
+	}
+	d.tally.bring(p, d.id)
+	d.entry.report(p, d.id, 0)
 }
 
 func (d *dagFetch) run(ctx context.Context) error {
@@ -113,6 +135,7 @@ func (d *dagFetch) run(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
+			d.report(false)
 			d.n.pulseOf(ctx, d.id, d.calls, d.came)
 			if err := d.hopeless(); err != nil {
 				return err
@@ -140,6 +163,7 @@ func (d *dagFetch) advance(ctx context.Context) error {
 			b, err := d.n.store.Get(ctx, c)
 			switch {
 			case err == nil:
+				d.took(GiftHere, "", b)
 				if err := d.feed(b); err != nil {
 					return err
 				}
@@ -168,6 +192,17 @@ func (d *dagFetch) feed(b dray.Block) error {
 	return d.sweep.Feed(b)
 }
 
+// took counts a block.
+func (d *dagFetch) took(kind GiftKind, peer dray.PeerID, b dray.Block) {
+	size := int64(b.Size())
+	d.progress.Done += size
+	d.progress.Leaves++
+	if kind == GiftHere {
+		d.progress.Reused += size
+	}
+	d.entry.placed(-1, kind, peer, "", size)
+}
+
 func (d *dagFetch) delivered(ctx context.Context, x exchange.Deliver) error {
 	switch {
 	case x.Err != nil:
@@ -177,8 +212,11 @@ func (d *dagFetch) delivered(ctx context.Context, x exchange.Deliver) error {
 		if err != nil {
 			return err
 		}
+		d.took(GiftShared, "", b)
 		return d.feed(b)
 	}
+	d.tally.credit(x.Peer, int64(x.Block.Size()))
+	d.took(GiftPeer, x.Peer, x.Block)
 	return d.feed(x.Block)
 }
 

@@ -25,13 +25,13 @@ type errand struct {
 	got     chan exchange.Deliver // room for every want that may be out
 	calls   *calls
 	tally   *tally
-	brought map[cid.Cid]struct{} // what came from peers
+	brought map[cid.Cid]dray.PeerID // what came from peers, or by another session
 }
 
 func (n *Node) newErrand(root cid.Cid, peers []transport.Peer, only bool, class exchange.Class) *errand {
 	r := &errand{
 		n: n, root: root, got: make(chan exchange.Deliver, errandAhead), tally: n.newTally(),
-		brought: make(map[cid.Cid]struct{}),
+		brought: make(map[cid.Cid]dray.PeerID),
 	}
 	var walk exchange.WalkOptions
 	if _, err := n.store.Stat(n.ctx, root); err != nil {
@@ -122,7 +122,7 @@ func (r *errand) wait(ctx context.Context, n int, use func(dray.Block) error) er
 				}
 			}
 			r.tally.credit(d.Peer, int64(d.Block.Size()))
-			r.brought[d.CID] = struct{}{}
+			r.brought[d.CID] = d.Peer
 			if err := use(b); err != nil {
 				return err
 			}

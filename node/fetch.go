@@ -51,6 +51,8 @@ type FetchConfig struct {
 	Use tensor.OrderKind
 	// Class is the urgency.
 	Class exchange.Class
+	// Origin says on whose behalf, in [Node.Transfers].
+	Origin Origin
 	// Watch, if set, is told what happens. It is for one call.
 	Watch *Watch
 	// Progress, if set, is called a few times a second and once at the end, on the goroutine that called Fetch.
@@ -113,6 +115,7 @@ func (n *Node) Fetch(ctx context.Context, cfg FetchConfig) (Progress, error) {
 			err = f.finishAll(ctx)
 		}
 		f.report(true)
+		f.entry.end(err)
 		return f.progress, err
 	})
 }
@@ -149,6 +152,7 @@ type fetch struct {
 	start    time.Time
 	progress Progress
 	tally    *tally
+	entry    *docket
 
 	calls *calls
 	uses  *uses // nil when the tensors in the files do not matter
@@ -180,6 +184,7 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 		start: time.Now(), tally: n.newTally(),
 	}
 	f.progress.Root = cfg.Root
+	f.entry = n.transfers.begin(KindFetch, cfg.Root, cfg.Path, cfg.Origin)
 	f.tree = newTree(n, cfg.Path)
 	f.uses = newUses(f)
 	var walk exchange.WalkOptions
@@ -560,6 +565,7 @@ func (f *fetch) refute(leaf cid.Cid) error {
 	f.rooted, f.refuted = false, true
 	f.uses = newUses(f)
 	f.tree.restart()
+	f.entry.restart()
 	f.progress.Done, f.progress.Reused, f.progress.Leaves = 0, 0, 0
 	return nil
 }
@@ -602,6 +608,7 @@ func (f *fetch) delivered(ctx context.Context, d delivery) error {
 		}
 	}
 	for _, p := range w.places {
+		f.entry.came(p.leaf, d.peer, w.size)
 		f.inPlace(p, w.size, false)
 	}
 	if f.progress.First == 0 && d.peer != "" {
@@ -615,6 +622,7 @@ func (f *fetch) inPlace(p place, size int64, reused bool) {
 	f.progress.Leaves++
 	if reused {
 		f.progress.Reused += size
+		f.entry.placed(p.leaf, GiftHere, "", "", size)
 	}
 	p.file.left--
 	f.tree.settle(p.file)
@@ -635,6 +643,7 @@ func (f *fetch) report(last bool) {
 	p.Elapsed = time.Since(f.start)
 	p.Total, p.Walked = f.walk.Manifest().Size(), f.walk.Done()
 	p.Files = int(f.tree.finished.Load())
+	f.entry.report(p, f.id, f.walk.Manifest().Len())
 	f.cfg.Watch.put(*p)
 	if f.cfg.Progress != nil {
 		f.cfg.Progress(*p)

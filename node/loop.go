@@ -114,7 +114,7 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 		n.find(f)
 	}
 	for _, id := range r.Hangups {
-		n.cfg.Log.Info("connection given up", "peer", id)
+		n.event(GaveUp{Peer: id})
 		if l := n.links[id]; l != nil {
 			n.closeLink(l)
 		}
@@ -126,7 +126,7 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 		n.probe(id)
 	}
 	for _, d := range r.Drops {
-		n.cfg.Log.Warn("peer dropped", "peer", d.Peer, "reason", d.Violation)
+		n.event(PeerBanned{Peer: d.Peer, Reason: d.Violation.What})
 		if l := n.links[d.Peer]; l != nil {
 			n.closeLink(l)
 		}
@@ -134,10 +134,14 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 	for _, s := range r.Sessions {
 		n.sessionEnded(s)
 	}
-	if r.Wake == 0 {
+	wake := r.Wake
+	if look := n.onlook(); look > 0 && (wake == 0 || look < wake) {
+		wake = look
+	}
+	if wake == 0 {
 		timer.Reset(time.Hour)
 	} else {
-		timer.Reset(max(r.Wake-n.now(), 0))
+		timer.Reset(max(wake-n.now(), 0))
 	}
 }
 

@@ -92,6 +92,9 @@ type Node struct {
 	vitals  *vitals
 	loads   loads
 
+	transfers transfers
+	records   records
+
 	services services
 
 	inputs chan func()   // to the loop; bounded, senders wait or give up when done closes
@@ -123,6 +126,7 @@ type Node struct {
 	arrived  map[*byte]*frame // by a block's first byte, the frame of each block that is kept or being written
 	walkers  map[walkKey]*walker
 	guarded  map[cid.Cid]bool // roots that are not open
+	onlooker onlooker
 	members  map[dray.PeerID]bool
 	comrades []transport.Peer     // members with addresses
 	wanted   []transport.Peer     // others to stay connected to
@@ -162,6 +166,8 @@ func New(cfg Config) (*Node, error) {
 		guarded:  make(map[cid.Cid]bool),
 	}
 	n.door = newDoor(cfg.Tentative)
+	n.transfers.n, n.transfers.running = n, make(map[uint64]*docket)
+	n.onlooker.states = make(map[dray.PeerID]health.State)
 	n.raw, _ = cfg.Store.(dray.RawGetter)
 	var err error
 	if n.services.by, err = servicesByProtocol(cfg.Services); err != nil {

@@ -46,6 +46,8 @@ type PartConfig struct {
 	// Choice is how leaves are chosen from the look-ahead. The default follows the selection's order; exchange.Rarest
 	// suits many hosts that fetch the same.
 	Choice exchange.Order
+	// Origin says on whose behalf, in [Node.Transfers].
+	Origin Origin
 	// Watch, if set, is told what happens. It is for one call.
 	Watch *Watch
 	// Progress, if set, is called a few times a second and once at the end, on the goroutine that called FetchPart.
@@ -73,8 +75,10 @@ func (n *Node) fetchPart(ctx context.Context, cfg PartConfig) (Progress, error) 
 		tally: n.newTally(),
 	}
 	f.progress.Root = cfg.Root
+	f.entry = n.transfers.begin(KindPart, cfg.Root, cfg.Path, cfg.Origin)
 	err := f.fetch(ctx)
 	f.show()
+	f.entry.end(err)
 	return f.progress, err
 }
 
@@ -103,7 +107,8 @@ type partFetch struct {
 	start    time.Time
 	progress Progress
 	tally    *tally
-	brought  map[cid.Cid]struct{} // what peers gave before the selection was made
+	entry    *docket
+	brought  map[cid.Cid]dray.PeerID // what peers gave before the selection was made
 }
 
 // partWant is a leaf that is wanted.
@@ -160,6 +165,7 @@ func (f *partFetch) fetch(ctx context.Context) error {
 func (f *partFetch) place(ctx context.Context) (err error) {
 	f.progress.Total, f.progress.Walked = f.plan.bytes, true
 	f.progress.Done, f.progress.Reused, f.progress.Leaves, f.progress.Files = 0, 0, 0, 0
+	f.entry.restart()
 	f.grown = make([]dray.Growing, len(f.plan.outs))
 	f.begin()
 	f.out, f.again, f.bytes, f.parts = make(map[cid.Cid]*partWant), nil, 0, 0
@@ -191,6 +197,7 @@ func (f *partFetch) grow(ctx context.Context) error {
 		if f.store.Grown(ctx, o.path, o.purpose) {
 			f.progress.Done += o.bytes
 			f.progress.Reused += o.bytes
+			f.entry.placed(-1, GiftHere, "", "", o.bytes)
 			f.progress.Files++
 			f.tell(f.plan.arrivedFile(i, f.left))
 			continue
@@ -499,6 +506,7 @@ func (f *partFetch) delivered(d delivery) error {
 			f.again = append(f.again, *x)
 			continue
 		}
+		f.entry.came(x.leaf, d.peer, x.bytes)
 		f.inPlace(x, false)
 	}
 	f.again = append(f.again, w.late...)
@@ -509,9 +517,15 @@ func (f *partFetch) inPlace(w *wantedParts, reused bool) {
 	f.progress.Done += w.bytes
 	f.progress.Leaves++
 	f.tell(f.plan.arrived(w.leaf, f.left))
-	if _, came := f.brought[f.plan.man.Leaf(w.leaf)]; reused && !came {
-		f.progress.Reused += w.bytes
+	if !reused {
+		return
 	}
+	if peer, came := f.brought[f.plan.man.Leaf(w.leaf)]; came {
+		f.entry.came(w.leaf, peer, w.bytes)
+		return
+	}
+	f.progress.Reused += w.bytes
+	f.entry.placed(w.leaf, GiftHere, "", "", w.bytes)
 }
 
 // begin counts what is to come, if that is watched.
@@ -566,6 +580,11 @@ func (f *partFetch) report() {
 
 func (f *partFetch) show() {
 	f.progress.Elapsed = time.Since(f.start)
+	leaves := 0
+	if f.plan != nil {
+		leaves = f.plan.man.Len()
+	}
+	f.entry.report(&f.progress, f.id, leaves)
 	f.cfg.Watch.put(f.progress)
 	if f.cfg.Progress != nil {
 		f.cfg.Progress(f.progress)

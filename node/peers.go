@@ -59,12 +59,21 @@ func (n *Node) peerStatus(id dray.PeerID) PeerStatus {
 
 // Ban refuses a peer for a time: it is disconnected, hears nothing, and is not dialled. The reason is told to whoever asks.
 func (n *Node) Ban(id dray.PeerID, d time.Duration, reason string) {
-	n.ask(func() { n.engine.Ban(n.now(), id, n.now()+d, reason) })
+	n.ask(func() {
+		if n.links[id] == nil { // else there is a connection to be dropped, which is told
+			n.event(PeerBanned{Peer: id, Reason: reason})
+		}
+		n.engine.Ban(n.now(), id, n.now()+d, reason)
+	})
 }
 
 // Unban ends a ban, the operator's or one for an offence, and reports whether there was one.
 func (n *Node) Unban(id dray.PeerID) (was bool) {
-	n.ask(func() { was = n.engine.Unban(n.now(), id) })
+	n.ask(func() {
+		if was = n.engine.Unban(n.now(), id); was {
+			n.record(Record{Kind: RecordBanned, Peer: id, Text: "is accepted again"})
+		}
+	})
 	return was
 }
 

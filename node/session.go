@@ -26,6 +26,8 @@ type SessionConfig struct {
 	// that is not for everybody stays so. It is for sessions of those who may have what is open and no more, see
 	// [Node.Public].
 	Bystander bool
+	// Origin says on whose behalf, in [Node.Transfers].
+	Origin Origin
 }
 
 // Session gets blocks that belong together: what one request teaches about who has what helps the next. It is safe for
@@ -35,23 +37,31 @@ type Session struct {
 	id exchange.SessionID
 
 	class exchange.Class
+	entry *docket
 }
 
 // NewSession starts a session.
 func (n *Node) NewSession(cfg SessionConfig) *Session {
-	s := &Session{n: n, class: cfg.Class}
+	s := &Session{n: n, class: cfg.Class, entry: n.transfers.begin(KindSession, cfg.Root, "", cfg.Origin)}
 	n.ask(func() {
 		s.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
 			Peers: cfg.Peers, Only: cfg.Only, Class: cfg.Class, Order: cfg.Order, Root: cfg.Root,
 			Bystander: cfg.Bystander,
 		})
+		s.entry.opened(s.id)
 	})
 	return s
 }
 
 // Close withdraws what the session still asks for; pending calls of Get fail with [dray.ErrClosed].
 func (s *Session) Close() error {
-	s.n.do(func() { s.n.engine.CancelSession(s.n.now(), s.id) })
+	if !s.n.do(func() {
+		s.entry.pull(time.Now())
+		s.n.engine.CancelSession(s.n.now(), s.id)
+		s.entry.end(nil)
+	}) {
+		s.entry.end(dray.ErrClosed)
+	}
 	return nil
 }
 

@@ -45,6 +45,8 @@ type StreamConfig struct {
 	// Window bounds the leaves that are wanted, or here and not consumed, in bytes. If a mark is zero, its default is that
 	// of [tensor.Marks].
 	Window tensor.Marks
+	// Origin says on whose behalf, in [Node.Transfers].
+	Origin Origin
 	// Progress, if set, is called a few times a second while the stream waits, and once at the end, on the consumer's
 	// goroutine.
 	Progress func(Progress)
@@ -72,7 +74,15 @@ type TensorPiece struct {
 func (n *Node) Stream(ctx context.Context, cfg StreamConfig) iter.Seq2[TensorPiece, error] {
 	return func(yield func(TensorPiece, error) bool) {
 		s := &stream{n: n, cfg: cfg, start: time.Now(), got: make(chan delivery, aheadWants+16), tally: n.newTally()}
+		s.progress.Root = cfg.Root
+		s.entry = n.transfers.begin(KindStream, cfg.Root, "", cfg.Origin)
 		more, err := s.run(ctx, func(p TensorPiece) bool { return yield(p, nil) })
+		ended := err
+		if !more {
+			ended = context.Canceled // the consumer has enough
+		}
+		s.entry.report(&s.progress, 0, 0)
+		s.entry.end(ended)
 		if err != nil && more {
 			yield(TensorPiece{}, err)
 		}
@@ -99,6 +109,7 @@ type stream struct {
 	start    time.Time
 	progress Progress
 	tally    *tally
+	entry    *docket
 }
 
 // step is what one leaf has of one tensor. A tensor without bytes has one without parts.
@@ -115,6 +126,8 @@ type heldLeaf struct {
 	wanted bool
 	taken  bool   // the valve counts it
 	data   []byte // its content, once it has come
+	kind   GiftKind
+	from   dray.PeerID // who gave it
 }
 
 // run reports whether the consumer wants more.
@@ -162,6 +175,9 @@ func (s *stream) run(ctx context.Context, yield func(TensorPiece) bool) (more bo
 		offset += int64(len(piece))
 		t.Last = offset == t.Size
 		s.progress.Done += int64(len(piece))
+		if h := s.held[x.leaf]; h != nil {
+			s.entry.placed(x.w.leaf, h.kind, h.from, "", int64(len(piece)))
+		}
 		if !yield(t) {
 			return false, nil
 		}
@@ -362,6 +378,9 @@ func (s *stream) content(ctx context.Context, x *step) ([]byte, error) {
 			if err != nil && isMissing(err) {
 				err = s.want(x, h)
 			} else if err == nil {
+				if h.kind == "" {
+					h.kind = GiftHere
+				}
 				err = s.arrived(h, b)
 			}
 			if err != nil {
@@ -400,6 +419,9 @@ func (s *stream) delivered(d delivery) error {
 		return nil
 	}
 	h.wanted = false
+	if h.kind, h.from = GiftPeer, d.peer; d.peer == "" {
+		h.kind = GiftShared
+	}
 	if d.size == 0 { // it was put into the store by somebody else, and is read from there in its turn
 		return nil
 	}
@@ -441,6 +463,7 @@ func (s *stream) show() {
 	p.Elapsed = time.Since(s.start)
 	p.Unreached = s.calls.unreached()
 	s.tally.bring(p, s.id)
+	s.entry.report(p, s.id, s.plan.man.Len())
 	if s.cfg.Progress != nil {
 		s.cfg.Progress(*p)
 	}
