@@ -38,6 +38,8 @@ type Settings struct {
 	Jobs Jobs `toml:"jobs"`
 	// Gateway is the door for IPFS clients.
 	Gateway Gateway `toml:"gateway"`
+	// Dash is the page on which people see what the daemon does.
+	Dash Dash `toml:"dash"`
 }
 
 // Default returns the settings of a daemon that was told nothing.
@@ -50,6 +52,7 @@ func Default() Settings {
 		Jobs:   defaultJobs(),
 
 		Gateway: defaultGateway(),
+		Dash:    defaultDash(),
 	}
 }
 
@@ -62,5 +65,6 @@ func (s *Settings) Check() error {
 		s.Node.check(),
 		s.Jobs.check(),
 		s.Gateway.check(),
+		s.Dash.check(),
 	)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,6 +37,7 @@ type backlog struct {
 	queue   *jobs.Queue
 	journal *journal.Journal
 	working map[jobs.ID]*working
+	noted   map[jobs.ID]string // the states that were told last, of jobs that have not ended
 	drained []chan struct{}
 	timer   *time.Timer
 	closing bool
@@ -83,7 +85,7 @@ func openBacklog(h *house, cfg backlogConfig) (*backlog, error) {
 		h: h, cfg: cfg, start: time.Now(), inputs: make(chan func(), 64), done: make(chan struct{}),
 		ended:   make(chan struct{}),
 		queue:   jobs.New(jobs.Config{Workers: cfg.workers, First: cfg.first, Most: cfg.most, Patience: cfg.patience}),
-		journal: j, working: make(map[jobs.ID]*working),
+		journal: j, working: make(map[jobs.ID]*working), noted: make(map[jobs.ID]string),
 		timer: time.NewTimer(0), up: make(map[dray.PeerID]bool),
 	}
 	b.queue.Restore(0, list)
@@ -153,6 +155,7 @@ func (b *backlog) act() error {
 		// What was accepted before is in the journal; what ran again because this is not there would do nothing twice.
 		b.h.env.log().Error("cannot record jobs", "err", err)
 	}
+	b.noteJobs(r.Records)
 	for _, s := range r.Stops {
 		if w := b.working[s.ID]; w != nil && w.attempt == s.Attempt {
 			w.cancel(errHalted)
@@ -216,6 +219,7 @@ func (b *backlog) attempt(ctx context.Context, j *jobs.Job, w *working) jobs.Out
 		return jobs.Outcome{Reason: jobs.Broken, Message: err.Error(), At: time.Now().Unix()}
 	}
 	q.Again = true
+	q.origin = node.Origin{Who: fmt.Sprintf("job %d", j.ID), Name: j.Name}
 	q.Peers = nil
 	for _, s := range j.Sources {
 		q.Peers = append(q.Peers, s.Addrs...)

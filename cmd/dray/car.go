@@ -130,7 +130,7 @@ func exportCAR(ctx context.Context, h *house, q carRequest, p pipes[nothing]) (r
 	}
 	defer done()
 	r.CID = t.root.String()
-	err = n.FetchDAG(ctx, node.DAGConfig{Root: t.root, Peers: t.peers, Each: func(b dray.Block) error {
+	err = n.FetchDAG(ctx, node.DAGConfig{Root: t.root, Peers: t.peers, Origin: node.Origin{Who: "car export"}, Each: func(b dray.Block) error {
 		r.Blocks, r.Bytes = r.Blocks+1, r.Bytes+int64(b.Size())
 		return nil
 	}})

@@ -259,8 +259,10 @@ func diagnose(ctx context.Context, h *house, q doctorRequest, _ pipes[nothing]) 
 	}
 	path := filepath.Join(dir, "content")
 	m, err := n.Diagnose(ctx, node.DiagnoseConfig{
-		Fetch: node.FetchConfig{Root: t.root, Path: path, Peers: t.peers, Order: exchange.Rarest},
-		For:   q.For, CPU: cpuClock,
+		Fetch: node.FetchConfig{
+			Root: t.root, Path: path, Peers: t.peers, Order: exchange.Rarest, Origin: node.Origin{Who: "doctor"},
+		},
+		For: q.For, CPU: cpuClock,
 	})
 	if cerr := h.clear(context.WithoutCancel(ctx), t, dir, before != nil); err == nil {
 		err = cerr

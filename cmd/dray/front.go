@@ -53,6 +53,7 @@ var fronts = []front{
 	{"health", openHealth},
 	{"profiles", openProfiles},
 	frontGateway,
+	{"dash", openDash},
 }
 
 // router returns a handler that finds the route of a path.

@@ -112,6 +112,20 @@ type getRequest struct {
 	InStore bool `json:"in_store,omitempty"`
 	// Again says that an earlier attempt may have done it all: then nothing is overwritten a second time.
 	Again bool `json:"again,omitempty"`
+	// origin says on whose behalf; if zero, a get's.
+	origin node.Origin
+}
+
+// onBehalf says who gets it, to those who look.
+func (q *getRequest) onBehalf() node.Origin {
+	o := q.origin
+	if o.Who == "" {
+		o.Who = "get"
+	}
+	if o.Name == "" && q.Output != "" {
+		o.Name = filepath.Base(q.Output)
+	}
+	return o
 }
 
 // source is one peer's part in a get.
@@ -443,7 +457,9 @@ func (g *getting) run(ctx context.Context) (getOutcome, error) {
 		return getOutcome{}, err
 	}
 	defer closeNode()
-	cfg := node.FetchConfig{Root: g.t.root, Path: g.q.Output, Peers: g.t.peers, Order: exchange.Rarest, Watch: node.NewWatch()}
+	cfg := node.FetchConfig{
+		Root: g.t.root, Path: g.q.Output, Peers: g.t.peers, Order: exchange.Rarest, Origin: g.q.onBehalf(), Watch: node.NewWatch(),
+	}
 	if g.q.InOrder {
 		cfg.Order = exchange.InOrder
 	}

@@ -31,6 +31,7 @@ type house struct {
 	net   *p2p.Host // nil when offline
 	node  *node.Node
 
+	quota    quota       // of the store's own copies; None unless a daemon was given one
 	backlog  *backlog    // the jobs that a daemon works at; nil without one
 	stopping atomic.Bool // what fails now fails because of that
 	open     atomic.Bool // a daemon's doors are
@@ -119,7 +120,7 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	if err := makeHome(home); err != nil {
 		return nil, err
 	}
-	h := &house{home: home, env: e, lost: make(chan struct{}, 1), collecting: make(chan struct{}, 1)}
+	h := &house{home: home, env: e, quota: quota{None: true}, lost: make(chan struct{}, 1), collecting: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			h.shut()

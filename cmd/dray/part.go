@@ -142,7 +142,7 @@ func (g *getting) part(ctx context.Context, q *partRequest) (getOutcome, error) 
 	}
 	cfg := node.PartConfig{
 		TensorsConfig: node.TensorsConfig{Root: g.t.root, Peers: g.t.peers},
-		Selection:     selection, Path: g.q.Output, Replace: g.q.Force, Watch: node.NewWatch(),
+		Selection:     selection, Path: g.q.Output, Replace: g.q.Force, Origin: g.q.onBehalf(), Watch: node.NewWatch(),
 	}
 	if !g.q.InOrder {
 		cfg.Choice = exchange.Rarest

@@ -95,6 +95,7 @@ func runServe(ctx context.Context, e *env, listen []string, limit string) error 
 		return err
 	}
 	end := func() {}
+	d.house.quota = q
 	if d.http, err = serveHTTP(ctx, d.house, d.settings.Settings); err == nil {
 		d.house.watchParts()
 		err = d.announce(e)

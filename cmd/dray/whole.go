@@ -38,7 +38,7 @@ func (g *getting) whole(ctx context.Context, n *node.Node) (getOutcome, error) {
 			Rate: float64(bytes) / time.Since(g.start).Seconds(), Sources: receivedSince(n, before),
 		})
 	}
-	err := n.FetchDAG(ctx, node.DAGConfig{Root: g.t.root, Peers: g.t.peers, Each: func(b dray.Block) error {
+	err := n.FetchDAG(ctx, node.DAGConfig{Root: g.t.root, Peers: g.t.peers, Origin: g.q.onBehalf(), Each: func(b dray.Block) error {
 		blocks, bytes = blocks+1, bytes+int64(b.Size())
 		if now := time.Now(); now.Sub(shown) >= lookEvery {
 			shown = now
