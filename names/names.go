@@ -56,8 +56,10 @@ type Commit struct {
 	Repo Repo
 	// ID is the commit's, forty hexadecimal digits.
 	ID string
-	// Time is when it was made.
+	// Time is when it was made, in whole milliseconds.
 	Time time.Time
+	// Dir is a directory that holds the files, for those who want them all at once. It may be undefined.
+	Dir cid.Cid
 	// Files are in the order of their paths, each of which occurs once.
 	Files []File
 }

@@ -40,6 +40,8 @@ type Settings struct {
 	Gateway Gateway `toml:"gateway"`
 	// Dash is the page on which people see what the daemon does.
 	Dash Dash `toml:"dash"`
+	// Hub is the daemon as a Hugging Face Hub.
+	Hub Hub `toml:"hub"`
 }
 
 // Default returns the settings of a daemon that was told nothing.
@@ -53,6 +55,7 @@ func Default() Settings {
 
 		Gateway: defaultGateway(),
 		Dash:    defaultDash(),
+		Hub:     Hub{On: true, Trust: []string{}},
 	}
 }
 
@@ -66,5 +69,6 @@ func (s *Settings) Check() error {
 		s.Jobs.check(),
 		s.Gateway.check(),
 		s.Dash.check(),
+		s.Hub.check(),
 	)
 }

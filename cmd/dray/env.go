@@ -43,6 +43,8 @@ type env struct {
 	toldOf string
 	// logger is what a daemon logs to; nil in other commands.
 	logger *slog.Logger
+	// trust and peers are --trust and --peer of serve.
+	trust, peers []string
 	// terminal says that stderr is a terminal, so that progress may be drawn over itself.
 	terminal bool
 	// width is the terminal's, in columns.

@@ -54,6 +54,7 @@ var fronts = []front{
 	{"profiles", openProfiles},
 	frontGateway,
 	{"dash", openDash},
+	frontHub,
 }
 
 // router returns a handler that finds the route of a path.

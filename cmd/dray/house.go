@@ -39,6 +39,8 @@ type house struct {
 	bans     banList
 	door     *door
 	settings *settings.Effective // nil when offline
+	repos    *repos
+	static   []transport.Peer // peers that the user named, to stay connected to and to ask
 
 	// rootsMu is held by whoever reads a root's record to write another one, and while it is decided which roots go.
 	rootsMu sync.Mutex
@@ -139,7 +141,10 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	if h.door, err = openDoor(h, a); err != nil {
 		return nil, err
 	}
-	cfg := node.Config{Store: h.store.Files(), Log: e.log()}
+	if h.repos, err = openRepos(h, a.network); err != nil {
+		return nil, err
+	}
+	cfg := node.Config{Store: h.store.Files(), Log: e.log(), Services: []node.Service{h.repos.service()}}
 	if a.network {
 		told, err := e.readSettings(home)
 		if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"dray/jobs"
@@ -142,6 +143,6 @@ func (h *house) stayConnected(ctx context.Context) {
 			q.Peers = append(q.Peers, r.Sources...)
 		}
 	}
-	peers := mergePeers(q.peers())
+	peers := mergePeers(append(slices.Clone(h.static), q.peers()...))
 	h.node.KeepConnected(peers[:min(len(peers), connectMost)]...)
 }

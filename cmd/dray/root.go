@@ -88,6 +88,8 @@ var commands = []func(*env) *cobra.Command{
 	newGC,
 	newVerify,
 	newPeers,
+	newRepos,
+	newTrust,
 	newMembers,
 	newSwarmKey,
 	newBan,

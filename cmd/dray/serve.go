@@ -47,6 +47,9 @@ func newServe(e *env) *cobra.Command {
 	c := bind(e, cmdServe, func(ctx context.Context, e *env, _ []string) error { return runServe(ctx, e, listen, limit) })
 	c.Flags().StringVar(&e.http, "http", "", "where HTTP is served, HOST:PORT, or off (default http.listen of the settings)")
 	presetFlag(e, c)
+	c.Flags().StringArrayVar(&e.trust, "trust", nil, "key that is believed about repositories: KEY or KEY=org/* (repeatable); see dray trust")
+	c.Flags().StringArrayVar(&e.peers, "peer", nil,
+		"multiaddr of a peer to stay connected to, such as /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW… (repeatable)")
 	quotaFlag(c, &limit)
 	listenFlag(c, &listen)
 	planeFlag(e, c)
@@ -169,10 +172,15 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 		}
 		return nil, err
 	}
+	static, err := parsePeers(e.peers)
+	if err != nil {
+		return nil, err
+	}
 	h, err := openHouse(e, home, access{network: true, listen: listen, admission: e.admission})
 	if err != nil {
 		return nil, err
 	}
+	h.static = static
 	if h.backlog, err = openBacklog(h, jobConfig(&config.Jobs)); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}

@@ -30,9 +30,14 @@ ticket get it: it holds a secret, so show it to nobody else. Each call makes ano
 like, and ` + "`dray unshare`" + ` takes one back. With --members it goes to members only (` + "`dray members`" + `), and the ticket holds no secret.
 --open opens what was private. docs/access.md says what that protects from.
 
-With --json it prints {"ticket":…,"cid":…,"bytes":…,"peer":…,"addrs":[…]}, and warnings as add does.`,
+With --repo org/name it is also published under a name, as a commit that this home signs: who trusts its key can download it with
+clients of the Hugging Face Hub from his own daemon (docs/hub.md). Sharing it again when files have changed makes another commit.
+
+With --json it prints {"ticket":…,"cid":…,"bytes":…,"peer":…,"addrs":[…]}, and warnings as add does;
+with --repo also "published":{"repo":…,"revision":…,"commit":…,"cid":…,"files":…,"key":…,"hashed_bytes":…,"unchanged":…}.`,
 	Example: `  dray share big.bin
   dray share --private --label 'for Ada' model/
+  dray share ./model --repo org/name
   dray share --listen /ip4/0.0.0.0/tcp/4001 model/`,
 	Args: arguments(1, 1, "a PATH"),
 }
@@ -41,11 +46,13 @@ func newShare(e *env) *cobra.Command {
 	var (
 		q      addRequest
 		listen []string
+		repo   repoOptions
 	)
 	c := bind(e, cmdShare, func(ctx context.Context, e *env, args []string) error {
 		q.Path = args[0]
-		return runShare(ctx, e, q, listen)
+		return runShare(ctx, e, q, repo, listen)
 	})
+	repo.flags(c.Flags())
 	addFlags(c, &q)
 	listenFlag(c, &listen)
 	planeFlag(e, c)
@@ -120,10 +127,16 @@ type shareResult struct {
 	Addrs  []string `json:"addrs"`
 	// Warnings are those of add.
 	Warnings []addWarning `json:"warnings,omitempty"`
+	// Published is the commit that was made of it, if it was published.
+	Published *publishResult `json:"published,omitempty"`
 }
 
-func runShare(ctx context.Context, e *env, q addRequest, listen []string) error {
+func runShare(ctx context.Context, e *env, q addRequest, repo repoOptions, listen []string) error {
 	if err := q.check(); err != nil {
+		return err
+	}
+	name, err := repo.request()
+	if err != nil {
 		return err
 	}
 	if q.Label != "" && q.Share != sharePrivate {
@@ -148,13 +161,13 @@ func runShare(ctx context.Context, e *env, q addRequest, listen []string) error 
 		if err := errors.Join(e.uselessPlane(home), e.uselessLimits(home), e.uselessAdmission(home)); err != nil {
 			return err
 		}
-		return share(ctx, e, r, q)
+		return share(ctx, e, r, q, name)
 	}
 	d, err := startDaemon(ctx, e, listen)
 	if err != nil {
 		return err
 	}
-	err = share(ctx, e, d.house, q)
+	err = share(ctx, e, d.house, q, name)
 	if err == nil {
 		e.tell("serving until ^C")
 		<-ctx.Done()
@@ -162,8 +175,8 @@ func runShare(ctx context.Context, e *env, q addRequest, listen []string) error 
 	return errors.Join(err, d.close())
 }
 
-// share adds a path where the home is open and prints its ticket.
-func share(ctx context.Context, e *env, b backend, q addRequest) error {
+// share adds a path where the home is open, publishes it if it is given a name, and prints its ticket.
+func share(ctx context.Context, e *env, b backend, q addRequest, name *publishRequest) error {
 	added, err := addShown(ctx, e, q, func(p pipes[addNote]) (addResult, error) { return taskAdd.do(ctx, b, q, p) })
 	if err != nil {
 		return err
@@ -171,6 +184,10 @@ func share(ctx context.Context, e *env, b backend, q addRequest) error {
 	if q.Share == "" && added.Access != "" {
 		return usagef("%s is not open here (%s); say --private for another ticket, --members, or --open to open it",
 			q.Path, added.Access)
+	}
+	published, err := publishShown(ctx, e, b, q, added, name)
+	if err != nil {
+		return err
 	}
 	id, err := taskID.do(ctx, b, nothing{}, pipes[nothing]{})
 	if err != nil {
@@ -183,7 +200,7 @@ func share(ctx context.Context, e *env, b backend, q addRequest) error {
 	if e.json {
 		return e.emit(shareResult{
 			Ticket: t.String(), CID: added.CID, Bytes: added.Bytes, Peer: id.Peer, Addrs: t.peers[0].Addrs,
-			Warnings: added.Warnings,
+			Warnings: added.Warnings, Published: published,
 		})
 	}
 	e.tell("on the other machine, type:\n")
@@ -197,6 +214,32 @@ func share(ctx context.Context, e *env, b backend, q addRequest) error {
 		e.tell("")
 	}
 	return nil
+}
+
+// publishShown publishes what was added, if it is given a name, and says so.
+func publishShown(ctx context.Context, e *env, b backend, q addRequest, added addResult, name *publishRequest) (*publishResult, error) {
+	if name == nil {
+		return nil, nil
+	}
+	name.Root, name.Path, name.Copied = added.CID, q.Path, q.Copy
+	bar := newBar(e, "naming "+name.repo().String())
+	defer bar.close()
+	r, err := taskPublish.do(ctx, b, *name, pipes[addNote]{note: func(n addNote) {
+		if !e.json {
+			bar.set(meter{done: n.Done, total: n.Total, known: true})
+		}
+	}})
+	bar.close()
+	if err != nil {
+		return nil, err
+	}
+	done := "published"
+	if r.Unchanged {
+		done = "published before, and not changed"
+	}
+	e.tell("%s at %s is commit %s: %s, %s", r.Repo, r.Revision, r.Commit, plural(int64(r.Files), "file"), done)
+	e.tell("who is to download it by name trusts this home once: dray trust add %s --name '%s'", r.Key, r.Repo)
+	return &r, nil
 }
 
 func makeTicket(added addResult, id identity, name string) (ticket, error) {

@@ -119,5 +119,6 @@ func tasks() []served {
 		taskLimit, taskStatus, taskDoctor,
 		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport, taskUnshare,
 		taskGC, taskRoot, taskOrder, taskJobs, taskJobsSteer, taskJobsWait,
+		taskPublish, taskRepos, taskReposRemove,
 	}
 }

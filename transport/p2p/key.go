@@ -140,3 +140,23 @@ func createKey(path string) (err error) {
 	g.Close()
 	return os.Rename(f.Name(), path)
 }
+
+// Sign returns the key's signature of a text, which [Verify] checks.
+func (k Key) Sign(text []byte) ([]byte, error) {
+	if k.priv == nil {
+		return nil, errors.New("no key")
+	}
+	return k.priv.Sign(text)
+}
+
+// Verify says why a signature of a text is not that of the key of a peer. The id must hold the key, as those of Ed25519 do.
+func Verify(id dray.PeerID, text, signature []byte) error {
+	key, err := peer.ID(id).ExtractPublicKey()
+	if err != nil {
+		return fmt.Errorf("the id of %v does not hold its key: %w", id, err)
+	}
+	if ok, err := key.Verify(text, signature); err != nil || !ok {
+		return fmt.Errorf("the signature is not that of %v", id)
+	}
+	return nil
+}

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"context"
+
+	"dray/hub"
+	"dray/settings"
+)
+
+// The Hub: all paths that nobody else has. See docs/hub.md.
+
+var frontHub = front{name: "hub", open: openHub}
+
+func openHub(_ context.Context, h *house, s settings.Settings) (opened, error) {
+	if !s.Hub.On {
+		return opened{}, nil
+	}
+	if err := h.repos.trustAlso(append(s.Hub.Trust, h.env.trust...)); err != nil {
+		return opened{}, err
+	}
+	server := hub.NewServer(hub.Config{Library: hub.First(h.repos.published), Requests: s.Hub.Requests, Log: h.env.log()})
+	end := h.repos.begin()
+	return opened{routes: []route{{"", server}}, close: func() error { end(); return nil }}, nil
+}
