@@ -26,6 +26,8 @@ type content struct {
 	want   int64 // how much to ask for beside next
 	begin  int64 // where leaf begins
 	leaf   []byte
+	handed bool // bytes of the flow's epoch
+	epoch  int
 	closed bool
 }
 
@@ -73,6 +75,7 @@ func (c *content) Read(p []byte) (int, error) {
 	}
 	n := copy(p, c.leaf[c.at-c.begin:])
 	c.at += int64(n)
+	c.handed = true
 	return n, nil
 }
 
@@ -85,7 +88,12 @@ func (c *content) wait(offset int64) error {
 		e, known := w.table.find(offset)
 		done, failed, changed := w.done, w.err, w.changed
 		soon := offset < w.table.front()+nearBy
+		epoch := w.epoch
 		w.mu.Unlock()
+		if c.handed && epoch != c.epoch {
+			return fmt.Errorf("%w: what came of %q was wrong, and is fetched again; ask again", hub.ErrUpstream, w.file.Path)
+		}
+		c.epoch = epoch
 		switch {
 		case done && failed != nil:
 			return failed

@@ -54,7 +54,10 @@ type flow struct {
 var errIdle = errors.New("nobody reads it")
 
 func newFlow(m *Mirror, t target) *flow {
-	w := &flow{target: t, m: m, stage: stageChoosing, changed: make(chan struct{}), needs: make(chan needLine, 16), ended: make(chan struct{})}
+	w := &flow{
+		target: t, m: m, stage: stageChoosing,
+		changed: make(chan struct{}), needs: make(chan needLine, 16), ended: make(chan struct{}),
+	}
 	w.table.size = t.file.Size
 	w.ctx, w.cancel = context.WithCancelCause(m.ctx)
 	return w
@@ -106,8 +109,12 @@ func (w *flow) run() {
 	if w.note != nil {
 		err = errors.Join(err, w.note.close())
 	}
-	if err != nil && w.ctx.Err() != nil {
+	switch {
+	case err == nil:
+	case w.ctx.Err() != nil:
 		err = fmt.Errorf("%w: %w", hub.ErrUpstream, context.Cause(w.ctx))
+	case !errors.Is(err, hub.ErrUpstream) && !errors.Is(err, hub.ErrGated) && !errors.Is(err, hub.ErrEntryNotFound):
+		err = fmt.Errorf("%w: %q of %s: %w", hub.ErrUpstream, w.file.Path, w.repo.Name, err)
 	}
 	w.change(func() {
 		if w.done, w.err = true, err; w.idle != nil {
@@ -167,7 +174,7 @@ func (w *flow) bring() (err error) {
 		}
 		switch {
 		case wrong > 1:
-			return fmt.Errorf("%w: %q of %s: %w", hub.ErrUpstream, w.file.Path, w.repo.Name, err)
+			return err
 		case choice.follow != "":
 			except[choice.follow] = true
 		case wrong == 0:

@@ -191,11 +191,11 @@ func (h *fakeHub) file(w http.ResponseWriter, r *http.Request, name string) {
 		if breakAt > 0 && sent+n > breakAt || down {
 			panic(http.ErrAbortHandler)
 		}
-		k, err := w.Write(data[from : from+n])
-		h.body.Add(int64(k))
-		if sent += n; err != nil {
+		h.body.Add(n) // before it is sent, so that nobody who has it finds it not counted
+		if _, err := w.Write(data[from : from+n]); err != nil {
 			return
 		}
+		sent += n
 		if breakAt > 0 || slow > 0 {
 			w.(http.Flusher).Flush()
 		}

@@ -87,7 +87,7 @@ type Config struct {
 type Mirror struct {
 	cfg    Config
 	id     string // of the upstream, to tell whether a peer has the same
-	notes  notes
+	notes  *notes
 	log    *slog.Logger
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -174,20 +174,14 @@ type asked struct {
 }
 
 // Commit implements [hub.Library]. What a commit's id means never changes; what a branch or tag means is asked again after a
-// while. When the upstream does not answer, what it said last holds, and else the word of a trusted peer.
+// while. When the upstream does not answer, what it said last holds, and else the word of a trusted peer. The commit is shared by
+// all who ask for it; its files have no roots.
 func (m *Mirror) Commit(ctx context.Context, repo names.Repo, revision string) (*names.Commit, error) {
 	k, err := m.commit(ctx, repo, revision, false)
 	if err != nil {
 		return nil, err
 	}
-	c := k.Commit
-	c.Files = append([]names.File(nil), k.Files...)
-	for i := range c.Files {
-		if root, ok := m.rootOf(ctx, keyOf(repo, c.Files[i])); ok {
-			c.Files[i].Root = root
-		}
-	}
-	return &c, nil
+	return &k.Commit, nil
 }
 
 // rootOf returns the root of content that is here.

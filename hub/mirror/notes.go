@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -20,15 +21,22 @@ import (
 
 // notes are a Mirror's files: what commits hold, what branches and tags meant when, and which leaves content has. They are
 // written so that what is there after a crash is whole or is not taken for whole.
-type notes struct{ dir, upstream string }
+type notes struct {
+	dir, upstream string
 
-func openNotes(dir, upstream string) (notes, error) {
+	mu     sync.Mutex
+	recent map[string]*known // commits that were read, by the path of their note
+}
+
+const mostRecent = 64 // commits that are kept in memory
+
+func openNotes(dir, upstream string) (*notes, error) {
 	for _, d := range []string{"commits", "revisions", "leaves"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return notes{}, err
+			return nil, err
 		}
 	}
-	return notes{dir, upstream}, nil
+	return &notes{dir: dir, upstream: upstream, recent: make(map[string]*known)}, nil
 }
 
 // commitNote is a commit as it is written, and as trusted peers tell each other.
@@ -99,18 +107,40 @@ func (n *notes) commit(repo names.Repo, revision string, old time.Duration) (k *
 		age := time.Since(r.Asked)
 		id, fresh = r.Commit, age >= 0 && age < old
 	}
+	path := n.commitPath(repo, id)
+	n.mu.Lock()
+	k = n.recent[path]
+	n.mu.Unlock()
+	if k != nil {
+		return k, fresh
+	}
 	var c commitNote
-	if readNote(n.commitPath(repo, id), &c) != nil {
+	if readNote(path, &c) != nil {
 		return nil, false
 	}
 	k, err := c.known(repo)
 	if err != nil || k.ID != id {
 		return nil, false
 	}
+	n.remember(path, k)
 	return k, fresh
 }
 
+// remember keeps a commit in memory, in place of any other when there are too many.
+func (n *notes) remember(path string, k *known) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for old := range n.recent {
+		if len(n.recent) < mostRecent {
+			break
+		}
+		delete(n.recent, old)
+	}
+	n.recent[path] = k
+}
+
 func (n *notes) setCommit(k *known, revision string) error {
+	n.remember(n.commitPath(k.Repo, k.ID), k)
 	if err := writeNote(n.commitPath(k.Repo, k.ID), noteOf(k)); err != nil || revision == k.ID {
 		return err
 	}

@@ -164,42 +164,44 @@ func sentinel(err, unknown error) error {
 	return fmt.Errorf("%w: upstream: %w", means, err)
 }
 
-// do makes a request, again when that may help, and returns an answer with one of the wanted statuses. The caller closes its body.
+// do makes a request, again when that may help, and returns an answer with one of the wanted statuses, whose body the caller
+// closes.
 func (u *Upstream) do(ctx context.Context, at string, header http.Header, want ...int) (*http.Response, error) {
-	return failsafe.With(u.retry).WithContext(ctx).GetWithExecution(func(e failsafe.Execution[*http.Response]) (*http.Response, error) {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, at, http.NoBody)
-		if err != nil {
-			return nil, err
-		}
+	return failsafe.With(u.retry).WithContext(ctx).Get(func() (*http.Response, error) { return u.once(ctx, at, header, want) })
+}
+
+func (u *Upstream) once(ctx context.Context, at string, header http.Header, want []int) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	if header != nil {
 		r.Header = header.Clone()
-		if r.Header == nil {
-			r.Header = make(http.Header)
-		}
-		r.Header.Set("Accept-Encoding", "identity")
-		ours := origin.Same(r.URL, u.base)
-		if ours {
-			if err := u.pace.wait(ctx); err != nil {
-				return nil, err
-			}
-		}
-		resp, err := u.client.Do(r)
-		if err != nil {
+	}
+	r.Header.Set("Accept-Encoding", "identity")
+	ours := origin.Same(r.URL, u.base)
+	if ours {
+		if err := u.pace.wait(ctx); err != nil {
 			return nil, err
 		}
-		if ours {
-			u.pace.heed(resp)
-		}
-		if slices.Contains(want, resp.StatusCode) {
-			return resp, nil
-		}
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
-		_ = resp.Body.Close()
-		said := resp.Header.Get("X-Error-Message")
-		if said == "" && !bytes.ContainsRune(text, '<') {
-			said = string(text)
-		}
-		return nil, &answerError{status: resp.StatusCode, code: clip(resp.Header.Get("X-Error-Code"), 40), text: clip(said, 200)}
-	})
+	}
+	resp, err := u.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	if ours {
+		u.pace.heed(resp)
+	}
+	if slices.Contains(want, resp.StatusCode) {
+		return resp, nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+	_ = resp.Body.Close()
+	said := resp.Header.Get("X-Error-Message")
+	if said == "" && !bytes.ContainsRune(text, '<') {
+		said = string(text)
+	}
+	return nil, &answerError{status: resp.StatusCode, code: clip(resp.Header.Get("X-Error-Code"), 40), text: clip(said, 200)}
 }
 
 // clip makes a stranger's words fit for a line.

@@ -95,7 +95,8 @@ func (l *feedLine) entry() (entry, bool) {
 		return entry{}, false
 	}
 	c, err := cid.Decode(l.Leaf)
-	if err != nil || c.Prefix() != leafPrefix || l.Begin < 0 || l.End <= l.Begin || l.End-l.Begin > profile.ChunkSize || l.Edge&^edges != 0 {
+	ok := err == nil && c.Prefix() == leafPrefix && l.Edge&^edges == 0
+	if !ok || l.Begin < 0 || l.End <= l.Begin || l.End-l.Begin > profile.ChunkSize {
 		return entry{}, false
 	}
 	return entry{begin: l.Begin, end: l.End, edge: l.Edge, leaf: c}, true

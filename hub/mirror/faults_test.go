@@ -1,0 +1,478 @@
+package mirror
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"dray"
+	"dray/hub"
+	"dray/names"
+	"dray/node"
+	"dray/origin"
+	"dray/store"
+	"dray/transport"
+)
+
+const mib = 1 << 20
+
+// little makes pieces small, so that small files have many.
+func little(c *Config, _ *UpstreamConfig) { c.Piece = mib }
+
+// stageOf returns how far a party is with a file.
+func (p *party) stageOf(t *testing.T, h *fakeHub, path string) stateLine {
+	t.Helper()
+	k, err := p.up.Commit(t.Context(), names.Repo{Name: testRepo}, "main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := k.find(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.stateFor(t.Context(), p.Self(), keyOf(k.Repo, f))
+}
+
+// until waits for something to become so.
+func until(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !so(); pause(t.Context(), 2*time.Millisecond) {
+		if time.Now().After(end) || t.Context().Err() != nil {
+			t.Fatalf("it does not come to this: %s", what)
+		}
+	}
+}
+
+// result is what a client got.
+type result struct {
+	data []byte
+	err  error
+}
+
+// begin has every party read a file, and returns what waits for the results.
+func begin(list []*party, path string) (results func() []result) {
+	var wg sync.WaitGroup
+	out := make([]result, len(list))
+	for i, p := range list {
+		wg.Go(func() { out[i].data, out[i].err = p.read(context.Background(), path) })
+	}
+	return func() []result {
+		wg.Wait()
+		return out
+	}
+}
+
+// The leader dies in the middle: the others go on from what they have.
+func TestLeaderDies(t *testing.T) {
+	const path, size = "model.safetensors", 24 * mib
+	h := newFakeHub(t, map[string][]byte{path: safetensors(9, 10*mib+3, size-10*mib)})
+	h.set(func() { h.slow = time.Millisecond })
+	list := swarm(t, h, 3, little)
+	reads := begin(list, path)
+	leader := -1
+	until(t, "somebody leads, and everybody has 4 MiB", func() bool {
+		ready := true
+		for i, p := range list {
+			s := p.stageOf(t, h, path)
+			ready = ready && s.Front > 4*mib
+			if s.Stage == stageLeading {
+				leader = i
+			}
+		}
+		return leader >= 0 && ready
+	})
+	list[leader].Close()
+	list[leader].node.Close()
+	for i, r := range reads() {
+		if i == leader && !errors.Is(r.err, hub.ErrUpstream) {
+			t.Errorf("the leader's own client: %d bytes, %v", len(r.data), r.err)
+		}
+		if i != leader && (r.err != nil || string(r.data) != string(h.files[path])) {
+			t.Errorf("%d bytes, %v", len(r.data), r.err)
+		}
+	}
+	// What the leader had asked for and not handed on may come twice: its last two pieces, of 4 MiB at most.
+	if got := h.body.Load(); got > h.size()+8*mib {
+		t.Errorf("upstream sent %d bytes of %d", got, h.size())
+	}
+}
+
+// An upstream that says another digest than its bytes have: no client gets all of a file.
+func TestLies(t *testing.T) {
+	const path = "weights/extra.bin"
+	h := newFakeHub(t, map[string][]byte{path: noise(2, 9*mib+5), "one.bin": noise(3, 100<<10)})
+	h.set(func() { h.lie[path], h.lie["one.bin"] = strings.Repeat("ab", 32), strings.Repeat("cd", 32) })
+	list := swarm(t, h, 2, little)
+	for _, path := range []string{path, "one.bin"} {
+		for _, r := range begin(list, path)() {
+			if !errors.Is(r.err, hub.ErrUpstream) || len(r.data) >= len(h.files[path]) {
+				t.Errorf("%s: %d bytes, %v", path, len(r.data), r.err)
+			}
+		}
+	}
+	for _, p := range list {
+		p.roots.Range(func(root, _ any) bool { t.Errorf("%v is kept", root); return true })
+	}
+}
+
+// Bytes that were changed on the way, once: clients are cut off, and those who ask again get what is right.
+func TestChangedOnTheWay(t *testing.T) {
+	const path = "weights/extra.bin"
+	right := noise(2, 6*mib)
+	h := newFakeHub(t, map[string][]byte{path: right})
+	wrong := slices.Clone(right)
+	wrong[2*mib+7] ^= 1
+	bad := newFakeHub(t, map[string][]byte{path: wrong})
+	left := int64(3)
+	h.set(func() {
+		h.resolve = func(w http.ResponseWriter, r *http.Request) bool {
+			if left--; left < 0 {
+				return false
+			}
+			bad.file(w, r, path)
+			return true
+		}
+	})
+	p := swarm(t, h, 1, little)[0]
+	got, err := p.read(t.Context(), path)
+	if err == nil && string(got) != string(right) {
+		t.Error("wrong bytes, silently")
+	}
+	until(t, "it is right in the end", func() bool {
+		got, err = p.read(t.Context(), path)
+		return err == nil
+	})
+	if string(got) != string(right) {
+		t.Error("wrong bytes")
+	}
+}
+
+// A peer that says it has everything and feeds something else is found out, and not followed again.
+func TestLiarFeeds(t *testing.T) {
+	const path = "weights/extra.bin"
+	h := newFakeHub(t, map[string][]byte{path: noise(2, 5*mib)})
+	net := transport.NewMemory(transport.MemoryConfig{})
+	p := newParty(t, h, net, little)
+	blocks := store.NewMem(0)
+	fed := make(chan struct{}, 16)
+	serve := func(_ context.Context, _ dray.PeerID, s transport.Stream) {
+		defer s.Close()
+		var q question
+		if err := readLine(bufio.NewReader(s), mostQuestion, &q); err != nil {
+			t.Error(err)
+		}
+		if q.Ask == askState {
+			_ = writeLine(s, time.Second, stateLine{Stage: stageComplete})
+			return
+		}
+		fed <- struct{}{}
+		for i := range 5 {
+			b, err := dray.Hashed(leafPrefix, noise(uint64(50+i), mib))
+			if err == nil {
+				err = blocks.Put(t.Context(), b)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			_ = writeLine(s, time.Second, lineOf(entry{begin: int64(i) * mib, end: int64(i+1) * mib, leaf: b.CID()}))
+		}
+		_ = writeLine(s, time.Second, feedLine{Root: leafOf(t, "x").String()})
+	}
+	liar, err := node.New(node.Config{Store: blocks, Network: net.NewHost(), Services: []node.Service{{Protocol: Protocol, Serve: serve}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { liar.Close() })
+	if err := p.node.Connect(t.Context(), transport.Peer{ID: liar.Self(), Addrs: liar.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "they are connected", func() bool { return len(p.Peers()) == 1 })
+	got, err := p.read(t.Context(), path)
+	if err == nil && string(got) != string(h.files[path]) || err != nil && len(got) >= len(h.files[path]) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	until(t, "it is right in the end", func() bool {
+		got, err = p.read(t.Context(), path)
+		return err == nil
+	})
+	if string(got) != string(h.files[path]) || len(fed) != 1 {
+		t.Errorf("%d bytes, and the liar has fed %d times", len(got), len(fed))
+	}
+	h.once(t)
+}
+
+func leafOf(t *testing.T, s string) cid.Cid {
+	t.Helper()
+	b, err := dray.Hashed(leafPrefix, []byte(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.CID()
+}
+
+// The upstream sends clients to another host for the bytes: in a private network that has to be allowed, and no credentials go
+// there.
+func TestRedirect(t *testing.T) {
+	const path, token = "weights/extra.bin", "hf_secret"
+	h := newFakeHub(t, map[string][]byte{path: noise(2, 5*mib)})
+	cdn := newFakeHub(t, h.files)
+	cdn.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cdn.set(func() { cdn.seen = append(cdn.seen, r.Header.Clone()) })
+		cdn.file(w, r, path)
+	})
+	h.set(func() {
+		h.resolve = func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, cdn.server.URL+"/x?signature=1", http.StatusFound)
+			return true
+		}
+	})
+	p := swarm(t, h, 1, func(c *Config, u *UpstreamConfig) { c.Piece, u.Token = mib, token })[0]
+	_, err := p.read(t.Context(), path)
+	if !errors.Is(err, hub.ErrUpstream) || !errors.Is(err, origin.ErrPrivate) || cdn.opened.Load() != 0 {
+		t.Errorf("a redirect into a private network: %v", err)
+	}
+	p = swarm(t, h, 1, func(c *Config, u *UpstreamConfig) { c.Piece, u.Token, u.AllowPrivate = mib, token, true })[0]
+	asked := len(h.seen)
+	p.wants(t, h)
+	cdn.once(t)
+	for _, head := range h.seen {
+		if head.Get("Authorization") != "Bearer "+token {
+			t.Errorf("the upstream was asked without a token: %v", head)
+		}
+	}
+	if len(cdn.seen) < 3 || len(h.seen)-asked > 4 {
+		t.Errorf("asked elsewhere %d times, and the upstream %d", len(cdn.seen), len(h.seen)-asked)
+	}
+	for _, head := range cdn.seen {
+		if head.Get("Authorization") != "" || strings.Contains(fmt.Sprint(head), token) {
+			t.Errorf("the token went elsewhere: %v", head)
+		}
+	}
+}
+
+// Addresses that the upstream gave out expire in the middle.
+func TestRedirectExpires(t *testing.T) {
+	const path = "weights/extra.bin"
+	h := newFakeHub(t, map[string][]byte{path: noise(2, 9*mib)})
+	served := 0
+	cdn := newFakeHub(t, h.files)
+	cdn.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		expired := false
+		cdn.set(func() {
+			served++
+			expired = served%2 == 0 && r.URL.Query().Get("fresh") != fmt.Sprint(served-1)
+		})
+		if expired {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		cdn.file(w, r, path)
+	})
+	h.set(func() {
+		h.resolve = func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, fmt.Sprintf("%s/x?fresh=%d", cdn.server.URL, served), http.StatusFound)
+			return true
+		}
+	})
+	p := swarm(t, h, 1, func(c *Config, u *UpstreamConfig) { c.Piece, u.AllowPrivate = mib, true })[0]
+	p.wants(t, h)
+	cdn.once(t)
+}
+
+// Somebody reads the end of a file that is arriving, here and at a follower: it comes before the rest, and no byte twice.
+func TestEndFirst(t *testing.T) {
+	const path = "model.safetensors"
+	h := newFakeHub(t, map[string][]byte{path: safetensors(4, 20*mib+9, 40*mib)})
+	h.set(func() { h.slow = 2 * time.Millisecond })
+	list := swarm(t, h, 2, little)
+	reads := begin(list, path)
+	until(t, "both are at it", func() bool {
+		a, b := list[0].stageOf(t, h, path), list[1].stageOf(t, h, path)
+		return a.Front > 0 && b.Front > 0
+	})
+	data := h.files[path]
+	all(list, func(p *party) {
+		c, f, err := p.find(t.Context(), path)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		r, err := p.Open(t.Context(), c, f)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer r.Close()
+		const at = 50*mib + 11
+		got := make([]byte, 3*mib)
+		if _, err := r.Seek(at, io.SeekStart); err != nil {
+			t.Error(err)
+		}
+		if _, err := io.ReadFull(r, got); err != nil || string(got) != string(data[at:at+len(got)]) {
+			t.Errorf("a range: %v", err)
+		}
+		if s := p.stageOf(t, h, path); s.Stage == stageComplete || s.Front > 40*mib {
+			t.Errorf("the range came when all was there up to %d", s.Front)
+		}
+	})
+	for _, r := range reads() {
+		if r.err != nil || string(r.data) != string(data) {
+			t.Errorf("%d bytes, %v", len(r.data), r.err)
+		}
+	}
+	h.once(t)
+}
+
+// An upstream without ranges sends a file once all the same.
+func TestNoRanges(t *testing.T) {
+	h := newFakeHub(t, model())
+	h.set(func() { h.noRanges = true })
+	list := swarm(t, h, 2, little)
+	all(list, func(p *party) { p.wants(t, h) })
+	h.once(t)
+}
+
+// The root of what came is the one that adding the same file gives, so that it is found whoever has it.
+func TestRoots(t *testing.T) {
+	h := newFakeHub(t, model())
+	p := swarm(t, h, 1, little)[0]
+	p.wants(t, h)
+	dir := t.TempDir()
+	for path, data := range h.files {
+		file := filepath.Join(dir, filepath.Base(path))
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.node.Add(t.Context(), file, node.AddConfig{OnlyHash: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := p.roots.Load(r.Root); !ok {
+			t.Errorf("%s is %v when it is added, and is not kept under that", path, r.Root)
+		}
+	}
+}
+
+// A Mirror that is closed in the middle goes on from there, and so does one that nobody reads from for a while.
+func TestGoesOn(t *testing.T) {
+	const path = "weights/extra.bin"
+	for _, how := range []string{"closed", "idle"} {
+		t.Run(how, func(t *testing.T) {
+			h := newFakeHub(t, map[string][]byte{path: noise(2, 24*mib)})
+			h.set(func() { h.slow = time.Millisecond })
+			var cfg Config
+			p := swarm(t, h, 1, func(c *Config, _ *UpstreamConfig) { c.Piece, c.Linger = mib, 10*time.Millisecond; cfg = *c })[0]
+			ctx, cancel := context.WithCancel(t.Context())
+			reads := make(chan error, 1)
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			wg.Go(func() {
+				_, err := p.read(ctx, path)
+				reads <- err
+			})
+			until(t, "6 MiB are here", func() bool { return p.stageOf(t, h, path).Front > 6*mib })
+			if how == "closed" {
+				p.Mirror.Close()
+				cfg.Upstream, cfg.Blocks, cfg.Swarm = p.up, p, p
+				m, err := New(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.Mirror = m
+			} else {
+				cancel()
+			}
+			if err := <-reads; err == nil {
+				t.Error("the client was not told")
+			}
+			cancel()
+			until(t, "it stops", func() bool { return p.stageOf(t, h, path).Stage == stageNone })
+			p.wants(t, h)
+			if got := h.body.Load(); got > h.size()+8*mib {
+				t.Errorf("upstream sent %d bytes of %d", got, h.size())
+			}
+		})
+	}
+}
+
+// What the upstream does not show to everybody is not fed to everybody.
+func TestRestricted(t *testing.T) {
+	h := newFakeHub(t, map[string][]byte{"weights/extra.bin": noise(2, 3*mib)})
+	h.set(func() { h.gated = true })
+	for _, p := range swarm(t, h, 2, little) {
+		p.wants(t, h)
+	}
+	if got := h.body.Load(); got != 2*h.size() {
+		t.Errorf("strangers: upstream sent %d bytes of %d", got, h.size())
+	}
+	h.body.Store(0)
+	friends := func(c *Config, _ *UpstreamConfig) { c.Trusts = func(dray.PeerID) bool { return true } }
+	for _, p := range swarm(t, h, 2, friends) {
+		p.wants(t, h)
+	}
+	h.once(t)
+}
+
+// A node that comes when the upstream is gone gets what a trusted peer has, and nothing on the word of a stranger.
+func TestComesLate(t *testing.T) {
+	for _, trusted := range []bool{true, false} {
+		t.Run(fmt.Sprint(trusted), func(t *testing.T) {
+			h := newFakeHub(t, model())
+			net := transport.NewMemory(transport.MemoryConfig{})
+			a := newParty(t, h, net, little)
+			a.wants(t, h)
+			h.set(func() { h.down = true })
+			b := newParty(t, h, net, func(c *Config, u *UpstreamConfig) {
+				c.Trusts = func(p dray.PeerID) bool { return trusted && p == a.Self() }
+				u.Attempts = 2
+			})
+			connect(t, a, b)
+			if trusted {
+				b.wants(t, h)
+				h.once(t)
+			} else if _, err := b.read(t.Context(), "config.json"); !errors.Is(err, hub.ErrUpstream) {
+				t.Errorf("on the word of a stranger: %v", err)
+			}
+		})
+	}
+}
+
+// Content that its keeper has dropped comes from a peer, and content that nobody has any more from the upstream.
+func TestCollected(t *testing.T) {
+	h := newFakeHub(t, map[string][]byte{"weights/extra.bin": noise(2, 5*mib)})
+	list := swarm(t, h, 2, little)
+	all(list, func(p *party) { p.wants(t, h) })
+	h.once(t)
+	drop := func(p *party) {
+		p.roots.Clear()
+		for s, err := range p.store.All(t.Context()) {
+			if err == nil {
+				err = p.store.Delete(t.Context(), s.CID)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			p.node.Removed(s.CID)
+		}
+	}
+	drop(list[0])
+	list[0].wants(t, h)
+	h.once(t)
+	all(list, drop)
+	list[1].wants(t, h)
+	if got := h.body.Load(); got != 2*h.size() {
+		t.Errorf("upstream sent %d bytes of %d", got, h.size())
+	}
+}
