@@ -42,6 +42,8 @@ type Settings struct {
 	Dash Dash `toml:"dash"`
 	// Hub is the daemon as a Hugging Face Hub.
 	Hub Hub `toml:"hub"`
+	// Upstream is another Hub.
+	Upstream Upstream `toml:"upstream"`
 }
 
 // Default returns the settings of a daemon that was told nothing.
@@ -53,9 +55,10 @@ func Default() Settings {
 		Node:   defaultNode(),
 		Jobs:   defaultJobs(),
 
-		Gateway: defaultGateway(),
-		Dash:    defaultDash(),
-		Hub:     Hub{On: true, Trust: []string{}},
+		Gateway:  defaultGateway(),
+		Dash:     defaultDash(),
+		Hub:      Hub{On: true, Trust: []string{}},
+		Upstream: defaultUpstream(),
 	}
 }
 
@@ -70,5 +73,6 @@ func (s *Settings) Check() error {
 		s.Gateway.check(),
 		s.Dash.check(),
 		s.Hub.check(),
+		s.Upstream.check(),
 	)
 }

@@ -36,6 +36,8 @@ type env struct {
 	admission string
 	// http is --http, or "".
 	http string
+	// upstream is --upstream, or "".
+	upstream string
 	// preset is --preset, or "".
 	preset string
 	// told are the settings of the home toldOf, once they were read.

@@ -109,6 +109,9 @@ func (e *env) settingFlags() []settings.Flag {
 	if e.preset != "" {
 		list = append(list, settings.Flag{Name: "--preset", Key: "preset", Text: e.preset})
 	}
+	if e.upstream != "" {
+		list = append(list, settings.Flag{Name: "--upstream", Key: "upstream.url", Text: e.upstream})
+	}
 	if e.verbose {
 		list = append(list, settings.Flag{Name: "--verbose", Key: "log.level", Text: "info"})
 	}

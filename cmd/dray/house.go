@@ -41,6 +41,7 @@ type house struct {
 	settings *settings.Effective // nil when offline
 	repos    *repos
 	static   []transport.Peer // peers that the user named, to stay connected to and to ask
+	upstream *upstream        // nil without one
 
 	// rootsMu is held by whoever reads a root's record to write another one, and while it is decided which roots go.
 	rootsMu sync.Mutex
@@ -173,10 +174,14 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.upstream, err = h.openUpstream(a, &cfg); err != nil {
+		return nil, err
+	}
 	if h.node, err = node.New(cfg); err != nil {
 		return h, err
 	}
 	h.door.node = h.node
+	h.upstream.begin()
 	limits.classify(h.node)
 	return h, h.enforceBans()
 }
@@ -238,6 +243,7 @@ func (h *house) shut() error {
 	if h.backlog != nil {
 		errs = append(errs, h.backlog.close())
 	}
+	errs = append(errs, h.upstream.close())
 	if h.node != nil {
 		errs = append(errs, h.node.Close())
 	}

@@ -35,7 +35,8 @@ home; ` + "`dray config`" + ` shows it, and docs/settings.md lists it.
 With --json its first line is {"peer":…,"addrs":[…],"http":…}.`,
 	Example: `  dray serve
   dray serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1
-  dray serve --http 127.0.0.1:0`,
+  dray serve --http 127.0.0.1:0
+  dray serve --upstream https://hub.example.org`,
 	Args: arguments(0, 0, ""),
 }
 
@@ -46,6 +47,8 @@ func newServe(e *env) *cobra.Command {
 	)
 	c := bind(e, cmdServe, func(ctx context.Context, e *env, _ []string) error { return runServe(ctx, e, listen, limit) })
 	c.Flags().StringVar(&e.http, "http", "", "where HTTP is served, HOST:PORT, or off (default http.listen of the settings)")
+	c.Flags().StringVar(&e.upstream, "upstream", "",
+		"another Hub, such as https://hub.example.org, from which the swarm fetches once what it lacks; see docs/upstream.md")
 	presetFlag(e, c)
 	c.Flags().StringArrayVar(&e.trust, "trust", nil, "key that is believed about repositories: KEY or KEY=org/* (repeatable); see dray trust")
 	c.Flags().StringArrayVar(&e.peers, "peer", nil,
