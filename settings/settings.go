@@ -57,7 +57,7 @@ func Default() Settings {
 
 		Gateway:  defaultGateway(),
 		Dash:     defaultDash(),
-		Hub:      Hub{On: true, Trust: []string{}},
+		Hub:      Hub{On: true},
 		Upstream: defaultUpstream(),
 	}
 }

@@ -31,7 +31,7 @@ type Upstream struct {
 func defaultUpstream() Upstream {
 	return Upstream{
 		Fresh: Duration(time.Minute), Linger: Duration(time.Minute), Silence: Duration(10 * time.Second),
-		Patience: Duration(time.Minute), Files: 8, Trust: []string{},
+		Patience: Duration(time.Minute), Files: 8,
 	}
 }
 

@@ -18,7 +18,11 @@ func openHub(_ context.Context, h *house, s settings.Settings) (opened, error) {
 	if err := h.repos.trustAlso(append(s.Hub.Trust, h.env.trust...)); err != nil {
 		return opened{}, err
 	}
-	server := hub.NewServer(hub.Config{Library: hub.First(h.repos.published), Requests: s.Hub.Requests, Log: h.env.log()})
+	libraries := []hub.Library{h.repos.published}
+	if h.upstream != nil {
+		libraries = append(libraries, h.upstream.mirror)
+	}
+	server := hub.NewServer(hub.Config{Library: hub.First(libraries...), Requests: s.Hub.Requests, Log: h.env.log()})
 	end := h.repos.begin()
 	return opened{routes: []route{{"", server}}, close: func() error { end(); return nil }}, nil
 }
