@@ -266,6 +266,7 @@ type Deliver struct {
 type Find struct {
 	Session SessionID
 	CID     cid.Cid
+	Root    cid.Cid // what the session says that it lies under, if it does
 }
 
 // Drop asks for a peer to be disconnected because of an offence.

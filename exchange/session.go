@@ -520,7 +520,7 @@ func (e *Engine) touchSession(s *session) {
 // search asks the driver to find peers for something that the session misses.
 func (e *Engine) search(s *session) {
 	if c, ok := s.missing(); ok && !s.cfg.Only {
-		e.ready.Finds = append(e.ready.Finds, Find{Session: s.id, CID: c})
+		e.ready.Finds = append(e.ready.Finds, Find{Session: s.id, CID: c, Root: s.cfg.Root})
 	}
 	s.findAt = e.now + s.findAfter
 	e.timers.setEarlier(&s.timer, s.findAt)

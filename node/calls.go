@@ -41,12 +41,14 @@ type calls struct {
 	n     *Node
 	peers []transport.Peer
 	gave  int64 // bytes that they had given before
+	id    exchange.SessionID
+	told  map[dray.PeerID]bool // what the Finder was told of peers: whether they have it
 
 	since time.Time // when it began to look hopeless; belongs to the request's goroutine
 }
 
-func (n *Node) call(peers []transport.Peer) *calls {
-	return &calls{n: n, peers: peers, gave: n.Given(peers...)}
+func (n *Node) call(peers []transport.Peer, id exchange.SessionID) *calls {
+	return &calls{n: n, peers: peers, gave: n.Given(peers...), id: id, told: make(map[dray.PeerID]bool)}
 }
 
 // Given returns how many bytes of blocks the peers have given in all, to whichever request.
@@ -60,8 +62,11 @@ func (n *Node) Given(peers ...transport.Peer) (sum int64) {
 	return sum
 }
 
-// unreached returns the peers whose last dial failed, in the order in which they were named.
-func (c *calls) unreached() []Unreached { return c.n.Unreached(c.peers...) }
+// unreached returns the peers whose last dial failed: in the order in which they were named, then those that were found.
+func (c *calls) unreached() []Unreached {
+	_, found := c.n.sought(c.id)
+	return c.n.Unreached(append(slices.Clone(c.peers), besides(found, c.peers)...)...)
+}
 
 // patience is how long to wait for peers when it looks hopeless: longer for those who gave something and were lost.
 func (c *calls) patience() time.Duration {
@@ -80,6 +85,7 @@ func (c *calls) patience() time.Duration {
 // peer that restarts in time is waited for, and for ten minutes one that gave some of it before. It names each peer with the
 // reason.
 func (c *calls) hopeless(root cid.Cid, waits []exchange.Standing) error {
+	c.judge(root, waits)
 	err := c.verdict(root, waits, c.unreached())
 	if err == nil {
 		c.since = time.Time{}
@@ -95,9 +101,11 @@ func (c *calls) hopeless(root cid.Cid, waits []exchange.Standing) error {
 }
 
 func (c *calls) verdict(root cid.Cid, waits []exchange.Standing, unreached []Unreached) error {
-	if c.n.cfg.Finder != nil || len(waits)+len(unreached) == 0 {
+	seeking, found := c.n.sought(c.id)
+	if seeking || c.n.cfg.Finder == nil && len(waits)+len(unreached) == 0 {
 		return nil
 	}
+	named := append(besides(found, c.peers), c.peers...)
 	connected := 0
 	var denied []dray.PeerID
 	for _, w := range waits {
@@ -107,23 +115,20 @@ func (c *calls) verdict(root cid.Cid, waits []exchange.Standing, unreached []Unr
 		if w.Denied {
 			denied = append(denied, w.Peer)
 		}
-		for _, p := range c.peers {
+		for _, p := range named {
 			if p.ID == w.Peer {
 				connected++
 			}
 		}
 	}
-	if connected+len(unreached) < len(c.peers) {
+	if connected+len(unreached) < len(named) {
 		return nil // somebody is being dialled
 	}
 	if len(denied) > 0 {
 		return RefusedError(root, denied)
 	}
 	if len(unreached) == 0 {
-		return &dray.Error{
-			Op: "get", CID: root,
-			Err: fmt.Errorf("%w: asked %d peers, none of them has it", dray.ErrNotFound, len(waits)),
-		}
+		return &dray.Error{Op: "get", CID: root, Err: NobodyHas(len(waits))}
 	}
 	if AllRefuse(unreached) {
 		return c.n.NotAdmittedError(root, unreached)
@@ -136,4 +141,20 @@ func (c *calls) verdict(root cid.Cid, waits []exchange.Standing, unreached []Unr
 		errs = append(errs, fmt.Errorf("%v: does not have it", w.Peer))
 	}
 	return &dray.Error{Op: "get", CID: root, Err: errors.Join(errs...)}
+}
+
+// NobodyHas is why a get ends when so many connected peers were asked and lack it, and nobody else was found. It wraps
+// [dray.ErrNotFound].
+func NobodyHas(asked int) error {
+	if asked == 0 {
+		return fmt.Errorf("%w: nobody was found who has it", dray.ErrNotFound)
+	}
+	return fmt.Errorf("%w: asked %d peers, none of them has it", dray.ErrNotFound, asked)
+}
+
+// besides returns those of list that are not in others.
+func besides(list, others []transport.Peer) []transport.Peer {
+	return slices.DeleteFunc(slices.Clone(list), func(p transport.Peer) bool {
+		return slices.ContainsFunc(others, func(o transport.Peer) bool { return o.ID == p.ID })
+	})
 }

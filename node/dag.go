@@ -59,7 +59,10 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 			end:  func(error) {},
 		}
 	})
-	d.calls = n.call(cfg.Peers)
+	if walk.Bytes > 0 {
+		n.seekFirst(d.id, cfg.Root, cfg.Only || len(cfg.Peers) > 0)
+	}
+	d.calls = n.call(cfg.Peers, d.id)
 	defer func() {
 		n.ask(func() {
 			delete(n.sinks, d.id)

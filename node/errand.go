@@ -43,7 +43,10 @@ func (n *Node) newErrand(root cid.Cid, peers []transport.Peer, only bool, class 
 		})
 		n.sinks[r.id] = &sink{take: func(d exchange.Deliver) bool { r.got <- d; return true }, end: func(error) {}}
 	})
-	r.calls = n.call(peers)
+	if walk.Bytes > 0 {
+		n.seekFirst(r.id, root, only || len(peers) > 0)
+	}
+	r.calls = n.call(peers, r.id)
 	return r
 }
 

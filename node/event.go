@@ -39,8 +39,9 @@ type GaveUp struct {
 	Peer dray.PeerID
 }
 
-// event tells the log and files a [Record]. Called on the loop.
+// event tells the Finder and the log, and files a [Record]. Called on the loop.
 func (n *Node) event(e Event) {
+	n.judge(e)
 	switch e := e.(type) {
 	case PeerConnected:
 		text := "connected over " + e.Info.Transport

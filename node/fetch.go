@@ -116,6 +116,10 @@ func (n *Node) Fetch(ctx context.Context, cfg FetchConfig) (Progress, error) {
 		}
 		f.report(true)
 		f.entry.end(err)
+		f.calls.judge(cfg.Root, f.progress.Peers)
+		for _, s := range f.progress.Sources {
+			f.calls.held(cfg.Root, s.Peer, true)
+		}
 		return f.progress, err
 	})
 }
@@ -200,7 +204,10 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 		})
 		n.sinks[f.id] = &sink{take: f.take, walked: func() { f.got <- delivery{walked: true} }, end: func(error) {}}
 	})
-	f.calls = n.call(cfg.Peers)
+	if walk.Bytes > 0 {
+		n.seekFirst(f.id, cfg.Root, cfg.Only || len(cfg.Peers) > 0)
+	}
+	f.calls = n.call(cfg.Peers, f.id)
 	return f
 }
 

@@ -26,7 +26,8 @@ type Config struct {
 	// Network connects to peers. If nil, the Node is offline: it serves nobody and finds only what Store holds. The Node
 	// does not close it.
 	Network transport.Network
-	// Finder looks for peers that hold a block. If nil, only connected peers and those named in a call are asked.
+	// Finder looks for peers that hold a block. If nil, only connected peers and those named in a call are asked. A
+	// [transport.Judge] is told what came of it. The Node does not close it.
 	Finder transport.Finder
 	// Engine sets the limits of the exchange. Its zero value works.
 	Engine exchange.Config
@@ -125,6 +126,7 @@ type Node struct {
 	cuts     map[cid.Cid][]*cutter
 	arrived  map[*byte]*frame // by a block's first byte, the frame of each block that is kept or being written
 	walkers  map[walkKey]*walker
+	seeks    map[exchange.SessionID]*seek
 	guarded  map[cid.Cid]bool // roots that are not open
 	onlooker onlooker
 	members  map[dray.PeerID]bool
@@ -163,6 +165,7 @@ func New(cfg Config) (*Node, error) {
 		cuts:     make(map[cid.Cid][]*cutter),
 		arrived:  make(map[*byte]*frame),
 		walkers:  make(map[walkKey]*walker),
+		seeks:    make(map[exchange.SessionID]*seek),
 		guarded:  make(map[cid.Cid]bool),
 	}
 	n.door = newDoor(cfg.Tentative)

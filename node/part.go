@@ -238,7 +238,7 @@ func (f *partFetch) open() {
 		n.engine.SetManifest(n.now(), f.id, f.plan.man) // if it is known with other leaves, they are named by CID
 		n.sinks[f.id] = &sink{take: f.take, end: func(error) {}}
 	})
-	f.calls = n.call(f.cfg.Peers)
+	f.calls = n.call(f.cfg.Peers, f.id)
 }
 
 func (f *partFetch) close() {

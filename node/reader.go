@@ -213,29 +213,3 @@ func (n *Node) hashed(from dray.PeerID, j *digest.Job, f *frame) {
 	}
 	n.arrive(j.Block, f)
 }
-
-// find asks the Finder for peers that hold what a session misses.
-func (n *Node) find(f exchange.Find) {
-	if n.cfg.Finder == nil {
-		return
-	}
-	n.wg.Go(func() {
-		err := n.cfg.Finder.Find(n.ctx, f.CID, func(p transport.Peer) {
-			n.do(func() { n.found(f.Session, p) })
-		})
-		if err != nil && n.ctx.Err() == nil {
-			n.cfg.Log.Debug("finding peers", "cid", f.CID, "err", err)
-		}
-	})
-}
-
-func (n *Node) found(s exchange.SessionID, p transport.Peer) {
-	if n.net == nil || p.ID == n.net.Self() {
-		return
-	}
-	fresh := n.learn(p)
-	n.engine.Found(n.now(), s, p.ID)
-	if fresh {
-		n.engine.Addressed(n.now(), p.ID)
-	}
-}

@@ -50,6 +50,11 @@ func (n *Node) NewSession(cfg SessionConfig) *Session {
 		})
 		s.entry.opened(s.id)
 	})
+	if cfg.Root.Defined() && n.cfg.Finder != nil {
+		if _, err := n.store.Stat(n.ctx, cfg.Root); err != nil {
+			n.seekFirst(s.id, cfg.Root, cfg.Only || len(cfg.Peers) > 0)
+		}
+	}
 	return s
 }
 
@@ -198,4 +203,5 @@ func (n *Node) sessionEnded(e exchange.SessionEvent) {
 		delete(n.sinks, e.Session)
 		s.end(nil)
 	}
+	n.seekEnded(e.Session)
 }

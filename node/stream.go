@@ -218,7 +218,7 @@ func (s *stream) prepare(ctx context.Context) error {
 		n.engine.SetManifest(n.now(), s.id, s.plan.man)
 		n.sinks[s.id] = &sink{take: s.take, end: func(error) {}}
 	})
-	s.calls = n.call(s.cfg.Peers)
+	s.calls = n.call(s.cfg.Peers, s.id)
 	return nil
 }
 

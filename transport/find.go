@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+
+	"dray"
 )
 
 // Announcer tells others that this host holds what lies under a root, so that their Finders find it. Implementations are safe
@@ -22,4 +24,15 @@ type Discoverer interface {
 	// ctx ends or the network cannot be listened to. Calls come one at a time and must not block. What is found is a stranger's
 	// claim: the peer has proven nothing, and it may not be there. The error is ctx's, or says why nobody can be seen.
 	Discover(ctx context.Context, found func(Peer)) error
+}
+
+// Judge is a [Finder] that learns from what became of what it found. Its methods must not block.
+type Judge interface {
+	Finder
+
+	// Reached says that a peer has become connected, from whichever side, or with an error, that it could not be dialled.
+	Reached(p dray.PeerID, err error)
+
+	// Held says whether a peer had what was looked for, once that is known.
+	Held(c cid.Cid, p dray.PeerID, has bool)
 }
