@@ -409,10 +409,17 @@ func TestRates(t *testing.T) {
 		n    int
 		want int
 	}{
-		{0, "a", 3, 3}, {0, "a", 3, 1}, {0, "a", 1, 0}, {0, "b", 9, 4},
-		{1500 * time.Millisecond, "a", 9, 1}, {2 * time.Second, "a", 9, 1}, {time.Hour, "a", 9, 4},
-		{time.Hour, "c", 1, 1}, {time.Hour, "b", 9, 4}, // c took b's place, so b begins anew, and a is forgotten
-		{time.Hour, "a", 9, 4}, {time.Hour, "b", 1, 0},
+		{0, "a", 3, 3},
+		{0, "a", 3, 1},
+		{0, "a", 1, 0},
+		{0, "b", 9, 4},
+		{1500 * time.Millisecond, "a", 9, 1},
+		{2 * time.Second, "a", 9, 1},
+		{time.Hour, "a", 9, 4},
+		{time.Hour, "c", 1, 1},
+		{time.Hour, "b", 9, 4}, // c took b's place, so b begins anew, and a is forgotten
+		{time.Hour, "a", 9, 4},
+		{time.Hour, "b", 1, 0},
 	} {
 		if got := r.Take(row.at, row.id, row.n); got != row.want {
 			t.Errorf("at %v, %s gets %d of %d, want %d", row.at, string(row.id), got, row.n, row.want)

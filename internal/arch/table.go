@@ -50,6 +50,7 @@ var rooms = []room{
 	{path: "sim", imports: []string{".", "wire", "exchange", "exchange/health", "unixfs", "tensor", "reduce"}},
 	{path: "settings", imports: []string{"."}},
 	{path: "find", imports: []string{"."}, pure: true},
+	{path: "find/seek", imports: []string{".", "find", "transport"}},
 	{path: "find/http", imports: []string{".", "find", "transport"}},
 	{path: "names", imports: []string{"."}, pure: true},
 	{path: "gateway", imports: []string{".", "unixfs", "tensor"}},
