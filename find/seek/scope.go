@@ -3,6 +3,8 @@ package seek
 import (
 	"net/netip"
 	"strings"
+
+	"dray/origin"
 )
 
 // scope is from where an address can be reached.
@@ -34,14 +36,16 @@ func scopeOf(addr string) scope {
 		ip, err := netip.ParseAddr(part[2])
 		ip = ip.Unmap()
 		switch {
-		case err != nil, ip.IsUnspecified(), ip.IsMulticast(), ip.IsLinkLocalUnicast(), ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		case err != nil:
 			return nowhere
 		case ip.IsLoopback():
 			return machine
 		case ip.IsPrivate(), shared.Contains(ip):
 			return network
+		case origin.Public(ip):
+			return anywhere
 		}
-		return anywhere
+		return nowhere // link-local, multicast, reserved
 	}
 	return nowhere
 }
