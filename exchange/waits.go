@@ -254,10 +254,26 @@ func (e *Engine) Standings(id SessionID) []Standing {
 		out = append(out, Standing{
 			Peer: sp.p.id, Health: sp.p.health.State(), Asked: sp.p.blocks, Bytes: sp.p.inflight,
 			Silent: e.now - sp.p.flow.heard, Rate: sp.p.flow.rate, RTT: sp.p.flow.rtt,
-			Lacks: sp.misses > 0 || sp.denied, Denied: sp.denied, Delivered: sp.bytes,
+			Lacks: sp.lacks(), Denied: sp.denied, Delivered: sp.bytes,
 		})
 	}
 	return out
+}
+
+// lacks reports whether the peer's last answers were that it does not have what the session asked for.
+func (sp *sessionPeer) lacks() bool {
+	if sp.misses > 0 || sp.denied {
+		return true
+	}
+	if sp.use != usePart || sp.haves > 0 || sp.bytes > 0 {
+		return false
+	}
+	for a := sp.p.known.head; a != nil; a = a.next { // its first answer, which made it usePart, may be its last
+		if a.kind == askMissing && a.w.home == sp.s {
+			return true
+		}
+	}
+	return false
 }
 
 // Standing is one peer's part in a session.
