@@ -44,6 +44,8 @@ type Settings struct {
 	Hub Hub `toml:"hub"`
 	// Upstream is another Hub.
 	Upstream Upstream `toml:"upstream"`
+	// Find is how peers are found that hold what is sought.
+	Find Find `toml:"find"`
 }
 
 // Default returns the settings of a daemon that was told nothing.
@@ -74,5 +76,6 @@ func (s *Settings) Check() error {
 		s.Dash.check(),
 		s.Hub.check(),
 		s.Upstream.check(),
+		s.Find.check(),
 	)
 }

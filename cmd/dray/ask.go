@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +38,7 @@ type asking struct {
 // reach returns the node to ask: one without a network when there is nobody to ask, so that what is missing is found to
 // be missing at once.
 func (h *house) reach(peers []transport.Peer) (n *node.Node, offline bool, done func(), err error) {
-	if h.net != nil && (len(peers) > 0 || len(h.node.Peers()) > 0) {
+	if h.net != nil && (len(peers) > 0 || h.finders.able() || len(h.node.Peers()) > 0) {
 		return h.node, false, func() {}, nil
 	}
 	if h.net == nil {
@@ -112,17 +113,19 @@ func (a *asking) patience() time.Duration {
 // hopeless returns an error when everybody who was named is unreachable or, like everybody who is connected, says that
 // they do not have it.
 func (a *asking) hopeless() error {
-	waits, away := a.session.Peers(), a.node.Unreached(a.peers...)
-	lines := awayLines(away)
-	if len(waits)+len(lines) == 0 {
+	looking, found := a.session.Sought()
+	if looking {
 		return nil
 	}
+	peers := mergePeers(append(slices.Clone(a.peers), found...))
+	waits, away := a.session.Peers(), a.node.Unreached(peers...)
+	lines := awayLines(away)
 	named := len(lines)
 	for _, w := range waits {
 		if !w.Lacks || w.Asked > 0 {
 			return nil
 		}
-		for _, p := range a.peers {
+		for _, p := range peers {
 			if p.ID == w.Peer {
 				named++
 			}
@@ -135,8 +138,10 @@ func (a *asking) hopeless() error {
 		}
 	}
 	switch {
-	case named < len(a.peers):
+	case named < len(peers):
 		return nil // somebody is being dialled
+	case len(waits)+len(lines) == 0:
+		return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: node.NobodyHas(0)}}
 	case len(denied) > 0:
 		return &tried{err: node.RefusedError(a.root, denied), lines: append(lines, waitLines(waits)...)}
 	case node.AllRefuse(away):

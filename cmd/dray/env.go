@@ -34,6 +34,8 @@ type env struct {
 	swarmKey string
 	// admission is --admission, or "".
 	admission string
+	// named is --peer.
+	named []string
 	// http is --http, or "".
 	http string
 	// upstream is --upstream, or "".
@@ -45,8 +47,8 @@ type env struct {
 	toldOf string
 	// logger is what a daemon logs to; nil in other commands.
 	logger *slog.Logger
-	// trust and peers are --trust and --peer of serve.
-	trust, peers []string
+	// trust is --trust of serve.
+	trust []string
 	// terminal says that stderr is a terminal, so that progress may be drawn over itself.
 	terminal bool
 	// width is the terminal's, in columns.

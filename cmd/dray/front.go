@@ -55,6 +55,7 @@ var fronts = []front{
 	frontGateway,
 	{"dash", openDash},
 	frontHub,
+	{"routing", openRouting},
 }
 
 // router returns a handler that finds the route of a path.

@@ -40,8 +40,8 @@ type house struct {
 	door     *door
 	settings *settings.Effective // nil when offline
 	repos    *repos
-	static   []transport.Peer // peers that the user named, to stay connected to and to ask
-	upstream *upstream        // nil without one
+	upstream *upstream // nil without one
+	finders  *finders  // nil when offline
 
 	// rootsMu is held by whoever reads a root's record to write another one, and while it is decided which roots go.
 	rootsMu sync.Mutex
@@ -162,6 +162,10 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 			return nil, err
 		}
 		cfg.Network = h.net
+		if h.finders, err = openFinders(h, &h.settings.Find, e.named); err != nil {
+			return nil, err
+		}
+		cfg.Finder, cfg.Services = h.finders, append(cfg.Services, h.finders.service())
 	}
 	if !a.network {
 		if h.node, err = node.New(cfg); err != nil {
@@ -182,6 +186,7 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	}
 	h.door.node = h.node
 	h.upstream.begin()
+	h.finders.node.Store(h.node)
 	limits.classify(h.node)
 	return h, h.enforceBans()
 }
@@ -244,6 +249,7 @@ func (h *house) shut() error {
 		errs = append(errs, h.backlog.close())
 	}
 	errs = append(errs, h.upstream.close())
+	errs = append(errs, h.finders.close())
 	if h.node != nil {
 		errs = append(errs, h.node.Close())
 	}

@@ -56,7 +56,7 @@ func startHub(t *testing.T, home string, others ...*hubHost) *hubHost {
 	h := &hubHost{t: t, home: home, logs: new(lockedBuffer)}
 	h.env = &env{stdout: io.Discard, stderr: h.logs, quiet: true, homeFlag: home, http: "127.0.0.1:0"}
 	for _, o := range others {
-		h.env.peers = append(h.env.peers, o.house.identity().Addrs...)
+		h.env.named = append(h.env.named, o.house.identity().Addrs...)
 	}
 	var err error
 	if h.daemon, err = startDaemon(t.Context(), h.env, []string{"/ip4/127.0.0.1/tcp/0"}); err != nil {
@@ -373,7 +373,7 @@ func TestNamesProtocol(t *testing.T) {
 	dir := t.TempDir()
 	a := startHub(t, filepath.Join(dir, "a"))
 	b := startHub(t, filepath.Join(dir, "b"), a)
-	peer := b.house.static[0]
+	peer := b.house.finders.lasting()[0]
 	for _, x := range []struct {
 		text string
 		ok   bool

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"dray/jobs"
@@ -13,6 +12,7 @@ const (
 	keepEvery    = 10 * time.Minute // between looks whether what is kept is whole
 	connectEvery = time.Minute      // between looks at who had what is seeded
 	connectMost  = 64               // of them that are kept connected
+	stayGap      = time.Second      // between two looks, whoever comes
 	lookSettle   = 500 * time.Millisecond
 )
 
@@ -47,17 +47,22 @@ func (h *house) tendRoots(ctx context.Context) {
 // startKeeping begins to do what the modes of roots say, and returns what ends that.
 func (h *house) startKeeping() (end func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
+	h.finders.lookAround()
 	mended := watch(func(<-chan struct{}) { h.tendRoots(ctx) })
 	connected := watch(func(<-chan struct{}) {
 		for ctx.Err() == nil {
 			h.stayConnected(ctx)
-			_ = pause(ctx, connectEvery)
+			if pause(ctx, stayGap) == nil {
+				h.awaitOthers(ctx)
+			}
 		}
 	})
+	announced := h.startAnnouncing(ctx)
 	return func() {
 		cancel(errStopping)
 		mended()
 		connected()
+		announced()
 	}
 }
 
@@ -131,7 +136,18 @@ func (h *house) failedAt(r *disk.Root) (failed bool) {
 	return failed
 }
 
-// stayConnected has the node stay connected to those who had what is seeded.
+// awaitOthers waits until there may be others to stay connected to.
+func (h *house) awaitOthers(ctx context.Context) {
+	t := time.NewTimer(connectEvery)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-h.finders.stay:
+	case <-ctx.Done():
+	}
+}
+
+// stayConnected has the node stay connected to those who are named, a few neighbours, and those who had what is seeded.
 func (h *house) stayConnected(ctx context.Context) {
 	roots, err := h.store.Roots(ctx)
 	if err != nil {
@@ -143,6 +159,6 @@ func (h *house) stayConnected(ctx context.Context) {
 			q.Peers = append(q.Peers, r.Sources...)
 		}
 	}
-	peers := mergePeers(append(slices.Clone(h.static), q.peers()...))
+	peers := mergePeers(append(h.finders.lasting(), q.peers()...))
 	h.node.KeepConnected(peers[:min(len(peers), connectMost)]...)
 }

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 //	random FILE BYTES           write a file whose bytes are the same each time
 //	model FILE NAME:SEED:BYTES… write a safetensors file; tensors with the same seed and size are equal
 //	serve NAME [FLAGS…]         start `dray --home NAME serve`, wait until it is ready, set $NAME to its address and
-//	                            $NAME_peer to its id
+//	                            $NAME_peer to its id, $NAME_http to the URL of its HTTP
 //	again NAME                  serve NAME once more, at the same address
 //	throttle NAME ADDR BYTES    set $NAME to an address that leads to ADDR, and carries so many bytes a second to the client
 //	mayhem SEED KILLS CID NAME… kill -9 the server SEED, or a get of CID at home NAME from $slow into NAME.bin, at random, so many
@@ -157,7 +157,7 @@ func launch(ts *testscript.TestScript, name string, args ...string) *process {
 		p.cmd.Err = nil
 	}
 	p.cmd.Dir = ts.MkAbs(".")
-	for _, k := range []string{"PATH", "HOME", "TMPDIR", "DRAY_HOME", "WORK", "GORACE", "DRAY_HTTP_LISTEN"} {
+	for _, k := range []string{"PATH", "HOME", "TMPDIR", "DRAY_HOME", "WORK", "GORACE", "DRAY_HTTP_LISTEN", "DRAY_FIND_PEERS", "DRAY_FIND_ROUTERS"} {
 		p.cmd.Env = append(p.cmd.Env, k+"="+ts.Getenv(k))
 	}
 	p.cmd.Stderr = &p.stderr
@@ -206,7 +206,10 @@ func cmdStartServe(ts *testscript.TestScript, neg bool, args []string) {
 		"--listen", "/ip4/127.0.0.1/tcp/0",
 	}, args[1:]...)...)
 	line, err := p.out.ReadBytes('\n')
-	var id identity
+	var id struct {
+		identity
+		HTTP string `json:"http"`
+	}
 	if err == nil {
 		err = json.Unmarshal(line, &id)
 	}
@@ -216,6 +219,7 @@ func cmdStartServe(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv(args[0], id.Addrs[0])
 	ts.Setenv(args[0]+"_peer", id.Peer)
+	ts.Setenv(args[0]+"_http", id.HTTP)
 }
 
 func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {

@@ -378,7 +378,7 @@ func (r *repos) Ask(ctx context.Context, q *names.Question, heard func(dray.Peer
 	if r.h.net == nil {
 		return
 	}
-	peers := slices.Clone(r.h.static)
+	peers := r.h.finders.lasting()
 	for _, p := range r.h.node.Peers() {
 		if !slices.ContainsFunc(peers, func(o transport.Peer) bool { return o.ID == p.ID }) {
 			peers = append(peers, transport.Peer{ID: p.ID})
@@ -454,11 +454,11 @@ func (c *counting) Get(ctx context.Context, k cid.Cid) (dray.Block, error) {
 
 // reachable returns those of some peers who are connected, or whose addresses the user has named: nobody else is waited for.
 func (r *repos) reachable(ids []dray.PeerID) []transport.Peer {
-	connected := r.h.node.Peers()
+	connected, lasting := r.h.node.Peers(), r.h.finders.lasting()
 	var peers []transport.Peer
 	for _, id := range ids {
-		if i := slices.IndexFunc(r.h.static, func(p transport.Peer) bool { return p.ID == id }); i >= 0 {
-			peers = append(peers, r.h.static[i])
+		if i := slices.IndexFunc(lasting, func(p transport.Peer) bool { return p.ID == id }); i >= 0 {
+			peers = append(peers, lasting[i])
 		} else if slices.ContainsFunc(connected, func(p node.PeerStatus) bool { return p.ID == id }) {
 			peers = append(peers, transport.Peer{ID: id})
 		}

@@ -87,6 +87,7 @@ var commands = []func(*env) *cobra.Command{
 	newRm,
 	newGC,
 	newVerify,
+	newFind,
 	newPeers,
 	newRepos,
 	newTrust,

@@ -51,14 +51,19 @@ func newServe(e *env) *cobra.Command {
 		"another Hub, such as https://hub.example.org, from which the swarm fetches once what it lacks; see docs/upstream.md")
 	presetFlag(e, c)
 	c.Flags().StringArrayVar(&e.trust, "trust", nil, "key that is believed about repositories: KEY or KEY=org/* (repeatable); see dray trust")
-	c.Flags().StringArrayVar(&e.peers, "peer", nil,
-		"multiaddr of a peer to stay connected to, such as /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW… (repeatable)")
+	peerFlag(e, c)
 	quotaFlag(c, &limit)
 	listenFlag(c, &listen)
 	planeFlag(e, c)
 	limitFlags(e, c)
 	admissionFlag(e, c)
 	return c
+}
+
+// peerFlag adds --peer, which every command has that serves.
+func peerFlag(e *env, c *cobra.Command) {
+	c.Flags().StringArrayVar(&e.named, "peer", nil,
+		"multiaddr of a peer to stay connected to and to ask, besides find.peers of the settings (repeatable)")
 }
 
 var admissions = []string{admitOpen, admitMembers}
@@ -175,15 +180,10 @@ func startDaemon(ctx context.Context, e *env, listen []string) (*daemon, error) 
 		}
 		return nil, err
 	}
-	static, err := parsePeers(e.peers)
-	if err != nil {
-		return nil, err
-	}
 	h, err := openHouse(e, home, access{network: true, listen: listen, admission: e.admission})
 	if err != nil {
 		return nil, err
 	}
-	h.static = static
 	if h.backlog, err = openBacklog(h, jobConfig(&config.Jobs)); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}

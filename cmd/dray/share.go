@@ -58,6 +58,7 @@ func newShare(e *env) *cobra.Command {
 	planeFlag(e, c)
 	limitFlags(e, c)
 	admissionFlag(e, c)
+	peerFlag(e, c)
 	f := c.Flags()
 	for _, s := range []struct{ name, help string }{
 		{sharePrivate, "only those who have the ticket get it"},
@@ -113,6 +114,7 @@ func (h *house) admit(ctx context.Context, root, pending cid.Cid, q addRequest, 
 		}
 		return nil
 	})
+	h.changes.Add(1)
 	if rule, closed := h.door.rule(root); closed {
 		result.Access = accessOf(rule, closed)
 	}

@@ -115,7 +115,7 @@ func encode(v any) json.RawMessage {
 // tasks lists what the control socket offers.
 func tasks() []served {
 	return []served{
-		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskBan, taskUnban,
+		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskFind, taskBan, taskUnban,
 		taskLimit, taskStatus, taskDoctor,
 		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport, taskUnshare,
 		taskGC, taskRoot, taskOrder, taskJobs, taskJobsSteer, taskJobsWait,

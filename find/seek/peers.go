@@ -211,7 +211,7 @@ func (p *Peers) ask(ctx context.Context, x transport.Peer, c cid.Cid, onward boo
 	defer s.Reset()
 	q := find.Ask{Root: c, Onward: onward, Proof: p.cfg.Host.Prove(x.ID, c)}
 	if p.cfg.Host.Share(c).Holds {
-		q.Fetches, q.Addrs = true, reachable(p.cfg.Host.Addrs(), p.remote(x.ID), true)
+		q.Fetches, q.Addrs = true, Reachable(p.cfg.Host.Addrs(), p.remote(x.ID), true)
 	}
 	if _, err = s.Write(find.AppendAsk(nil, q)); err == nil {
 		err = s.CloseWrite()
@@ -224,6 +224,13 @@ func (p *Peers) ask(ctx context.Context, x transport.Peer, c cid.Cid, onward boo
 		return nil, err
 	}
 	return find.ParseAnswer(text)
+}
+
+// Asks asks one peer whether it holds c itself; it is dialled if it is not connected. The error wraps [transport.ErrRefused]
+// when it does not speak [find.AskProtocol].
+func (p *Peers) Asks(ctx context.Context, x transport.Peer, c cid.Cid) (holds bool, err error) {
+	answer, err := p.ask(ctx, x, c, false)
+	return slices.ContainsFunc(answer, func(t find.Told) bool { return t.ID == x.ID && t.Holds }), err
 }
 
 // remote returns the address of a connected peer on its connection, or "".
@@ -248,7 +255,7 @@ func (p *Peers) believe(teller dray.PeerID, a find.Answer) (out []find.Told) {
 		if t.ID == p.cfg.Self {
 			continue
 		}
-		t.Addrs = reachable(t.Addrs, remote, own)
+		t.Addrs = Reachable(t.Addrs, remote, own)
 		known := p.memory.Addrs(t.ID)
 		if !own && len(t.Addrs) == 0 && len(known) == 0 {
 			continue // nobody could go there
@@ -315,7 +322,7 @@ func (p *Peers) answer(ctx context.Context, peer dray.PeerID, q find.Ask) (a fin
 		return nil
 	}
 	remote := p.remote(peer)
-	if addrs := reachable(q.Addrs, remote, true); q.Fetches && len(addrs) > 0 {
+	if addrs := Reachable(q.Addrs, remote, true); q.Fetches && len(addrs) > 0 {
 		p.memory.Learn(q.Root, find.Provider{ID: peer, Addrs: addrs, Source: find.Peers}, fetchTTL)
 	}
 	share := p.cfg.Host.Share(q.Root)
@@ -326,21 +333,21 @@ func (p *Peers) answer(ctx context.Context, peer dray.PeerID, q find.Ask) (a fin
 		}
 	}
 	if share.Holds {
-		tell(p.cfg.Self, true, reachable(p.cfg.Host.Addrs(), remote, true))
+		tell(p.cfg.Self, true, Reachable(p.cfg.Host.Addrs(), remote, true))
 	}
 	for _, id := range share.Mates {
-		tell(id, share.Whole[id], reachable(p.memory.Addrs(id), remote, false))
+		tell(id, share.Whole[id], Reachable(p.memory.Addrs(id), remote, false))
 	}
 	for _, x := range p.memory.Providers(q.Root) {
 		if !x.Exhausted {
-			tell(x.ID, x.Source == find.Exchange, reachable(x.Addrs, remote, false))
+			tell(x.ID, x.Source == find.Exchange, Reachable(x.Addrs, remote, false))
 		}
 	}
 	if !q.Onward || len(a) > 0 {
 		return a
 	}
 	for _, t := range p.askOnward(ctx, peer, q.Root, share.Mates) {
-		tell(t.ID, t.Holds, reachable(t.Addrs, remote, false))
+		tell(t.ID, t.Holds, Reachable(t.Addrs, remote, false))
 	}
 	return a
 }

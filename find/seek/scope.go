@@ -50,10 +50,10 @@ func scopeOf(addr string) scope {
 	return nowhere
 }
 
-// reachable returns those of a peer's addresses that can be reached from where another one is, whose address on a connection is
+// Reachable returns those of a peer's addresses that can be reached from where another one is, whose address on a connection is
 // remote: private ones only within private networks, and this machine's only within it. Names are kept only if own is set: a
 // stranger could make them lead anywhere.
-func reachable(addrs []string, remote string, own bool) (out []string) {
+func Reachable(addrs []string, remote string, own bool) (out []string) {
 	from := scopeOf(remote)
 	for _, a := range addrs {
 		switch s := scopeOf(a); {

@@ -265,11 +265,11 @@ func TestReachable(t *testing.T) {
 			"/ip6/::ffff:10.0.0.1/tcp/1", "/ip6/2606:4700::1/udp/1/quic-v1",
 		},
 	} {
-		if got := reachable(all, remote, false); !reflect.DeepEqual(got, want) {
+		if got := Reachable(all, remote, false); !reflect.DeepEqual(got, want) {
 			t.Errorf("of somebody at %q, %q are believed, want %q", remote, got, want)
 		}
 	}
-	if got := reachable([]string{"/dns4/example.org/tcp/443/wss"}, "/ip4/1.1.1.1/tcp/9", true); len(got) != 1 {
+	if got := Reachable([]string{"/dns4/example.org/tcp/443/wss"}, "/ip4/1.1.1.1/tcp/9", true); len(got) != 1 {
 		t.Error("a peer's own name is not believed")
 	}
 }

@@ -1,0 +1,31 @@
+package settings
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+)
+
+// Find says who is asked who holds what, besides those whom the section reach finds.
+type Find struct {
+	// Peers are asked first, and a daemon stays connected to them.
+	Peers []string `toml:"peers" doc:"peers to stay connected to and to ask, each a multiaddr that ends in /p2p/ID"`
+	// Routers are delegated routers.
+	Routers []string `toml:"routers" doc:"URLs of delegated routers that are asked who holds what, such as https://router.example"`
+}
+
+func (f *Find) check() error {
+	var errs []error
+	for _, a := range f.Peers {
+		if _, id, ok := strings.Cut(a, "/p2p/"); !ok || id == "" || !strings.HasPrefix(a, "/") {
+			errs = append(errs, Wrong("find.peers", a, "multiaddrs that end in /p2p/ID, such as /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…"))
+		}
+	}
+	for _, r := range f.Routers {
+		u, err := url.Parse(r)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			errs = append(errs, Wrong("find.routers", r, "URLs with http or https and no query, such as https://router.example"))
+		}
+	}
+	return errors.Join(errs...)
+}
