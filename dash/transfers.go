@@ -97,14 +97,14 @@ func (c *Config) transfer(t *node.Transfer, now time.Time) transferView {
 	if !t.Ended.IsZero() {
 		x.Ended = t.Ended.UnixMilli()
 	}
-	if t.Left >= 0 {
+	idle := t.Stalled(now)
+	if t.Left >= 0 && idle == 0 {
 		left := t.Left.Round(time.Second).Seconds()
 		x.Left = &left
 	}
 	for _, g := range t.Gifts {
 		x.Gifts = append(x.Gifts, giftView{string(g.Kind), g.Peer.String(), g.Name, g.Bytes, g.Rate})
 	}
-	idle := t.Stalled(now)
 	if x.Stalled = idle > 0; !x.Stalled {
 		return x
 	}

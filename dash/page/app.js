@@ -174,7 +174,7 @@ function addEvents(fresh, full) {
   if (!full) {
     for (const e of fresh) {
       if (e.kind === "begun" || e.kind === "ended") say(e.text);
-      else if (e.grave) say((e.peer ? "peer " + short(e.peer) + " " : "") + e.text);
+      else if (e.grave && !e.peer) say(e.text); // what a single peer does shows in what stalls
     }
   }
   showEvents();

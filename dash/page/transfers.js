@@ -67,11 +67,10 @@ function update(card, t) {
   });
   list(part(card, "sources"), gifts, g => g.kind + g.peer + g.name,
     g => make("li", { title: g.peer ?? "" }, make("span", { class: "swatch " + classOf(g), "aria-hidden": "true" }), make("span")),
-    (e, g) => text(e.lastChild, `${giverOf(g)} ${size(g.bytes)}` + (g.rate >= 1 ? `, ${rate(g.rate)}` : "")));
+    (e, g) => text(e.lastChild, `${giverOf(g)} ${size(g.bytes)}` + (g.rate >= 1 && (g.peer || g.kind === "origin") ? `, ${rate(g.rate)}` : "")));
   const numbers = part(card, "numbers");
   const parts = [number(size(t.done), t.known ? "of " + size(t.total) : "so far"), number(rate(t.rate), "")];
   if (t.left !== null && t.left !== undefined) parts.push(number(span(t.left), "left"));
-  else if (t.known && t.total > 0) parts.push(number("?", "left"));
   if (t.duplicates > 0) parts.push(number(size(t.duplicates), "came twice"));
   const line = parts.map(p => p.textContent).join();
   if (numbers.textContent !== line) numbers.replaceChildren(...parts);
