@@ -32,6 +32,7 @@ lint: tools ## formatting, vet, staticcheck and the rules of internal/arch
 	if [[ -n $$files ]]; then echo "not formatted; run 'make fmt':" >&2; echo "$$files" >&2; exit 1; fi
 	@for m in $(modules); do (cd $$m && echo "vet and staticcheck $$m" && go vet ./... && \
 		go tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck ./...) || exit 1; done
+	@echo "vet and staticcheck what needs a browser" && go vet -tags browser ./dash && $(tool) staticcheck -tags browser ./dash
 	go test ./internal/arch
 
 .PHONY: check
@@ -39,7 +40,7 @@ check: lint ## lint, then all tests with the race detector: under a minute once 
 	go test -race ./...
 
 .PHONY: test
-test: lint race heavy deploy-check ## everything that a change must pass; installs what it needs
+test: lint race heavy deploy-check browser ## everything that a change must pass; installs what it needs
 
 # The race detector needs cgo and a C compiler. Without one this installs it where that is possible, and else stops: a run
 # without the detector is not the same test.
@@ -68,6 +69,24 @@ python:
 heavy: python
 	@for m in $(filter-out .,$(modules)); do echo "test $$m"; (cd $$m && go test ./...) || exit 1; done
 	DRAY_TEST=long DRAY_PYTHON="$(numpy)" go test -timeout 30m ./...
+
+# The page is tested in a real browser, Debian's chromium or the one that DRAY_CHROMIUM names.
+chromium = $$(command -v "$${DRAY_CHROMIUM:-chromium}" || command -v chromium-browser || command -v google-chrome)
+.PHONY: chromium
+chromium:
+	@[[ -n "$(chromium)" ]] || { [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || true
+	@[[ -n "$(chromium)" ]] || { echo "make test: no chromium, which the tests of the page need:" \
+		"install it, or name one in DRAY_CHROMIUM" >&2; exit 1; }
+
+.PHONY: browser
+browser: chromium ## the page in a real browser, with real daemons
+	DRAY_CHROMIUM="$(chromium)" go test -count=1 -timeout 10m -tags browser ./dash
+
+.PHONY: screenshots
+screenshots: chromium ## make the pictures in docs/img again
+	@mkdir -p docs/img
+	DRAY_CHROMIUM="$(chromium)" DRAY_SCREENSHOTS=$(CURDIR)/docs/img go test -count=1 -tags browser -run 'TestScreenshots$$' ./dash
 
 SEEDS ?= 10000
 .PHONY: nightly

@@ -57,6 +57,7 @@ type daemon struct {
 	addr string // of its swarm, with its id
 	id   string
 	args []string
+	env  []string
 	cmd  *exec.Cmd
 	wg   sync.WaitGroup
 }
@@ -87,7 +88,13 @@ func run(t *testing.T, home string, args ...string) string {
 
 func serve(t *testing.T, name string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, home: filepath.Join(t.TempDir(), name), args: args, http: freePort(t)}
+	return serveWith(t, nil, name, args...)
+}
+
+// serveWith starts a daemon with more variables in its environment.
+func serveWith(t *testing.T, env []string, name string, args ...string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, home: filepath.Join(t.TempDir(), name), args: args, env: env, http: freePort(t)}
 	d.start("/ip4/127.0.0.1/tcp/0")
 	t.Cleanup(d.stop)
 	return d
@@ -106,6 +113,7 @@ func freePort(t *testing.T) string {
 func (d *daemon) start(listen string) {
 	d.t.Helper()
 	d.cmd = dray(d.t, d.home, append([]string{"serve", "--json", "--listen", listen, "--http", d.http}, d.args...)...)
+	d.cmd.Env = append(d.cmd.Env, d.env...)
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
 		d.t.Fatal(err)
@@ -225,6 +233,17 @@ type tab struct {
 // open starts a browser with an empty profile and has it show a daemon's page.
 func open(t *testing.T, d *daemon) *tab {
 	t.Helper()
+	x := launch(t)
+	x.do(chromedp.Navigate("http://" + d.http + "/"))
+	x.until("the page is ready", ready, 20*time.Second)
+	return x
+}
+
+const ready = `document.documentElement?.dataset.ready === "yes"`
+
+// launch starts a browser with an empty profile.
+func launch(t *testing.T) *tab {
+	t.Helper()
 	browser := os.Getenv("DRAY_CHROMIUM")
 	if browser == "" {
 		browser = "chromium"
@@ -243,8 +262,7 @@ func open(t *testing.T, d *daemon) *tab {
 	if _, err := chromedp.Call(ctx, network.Enable, network.EnableParams{}); err != nil {
 		t.Fatal(err)
 	}
-	x.do(chromedp.EmulateViewport(1280, 900), chromedp.Navigate("http://"+d.http+"/"))
-	x.until("the page is ready", `document.documentElement.dataset.ready === "yes"`, 20*time.Second)
+	x.do(chromedp.EmulateViewport(1280, 900))
 	return x
 }
 
@@ -310,7 +328,7 @@ func (x *tab) until(what, script string, most time.Duration) {
 			return
 		}
 		if time.Now().After(end) {
-			x.t.Fatalf("%s: not within %v; the page says: %.4000s", what, most, ask[string](x, `document.getElementById("main").innerText`))
+			x.t.Fatalf("%s: not within %v; the page says: %.4000s", what, most, ask[string](x, `document.body.innerText`))
 		}
 	}
 }

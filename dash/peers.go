@@ -13,6 +13,8 @@ type peerView struct {
 	ID        string `json:"id"`
 	Connected bool   `json:"connected"`
 
+	// Path says whether the way there is direct or relayed, and over what.
+	Path      string `json:"path,omitempty"`
 	Remote    string `json:"remote,omitempty"`
 	Transport string `json:"transport,omitempty"`
 	Security  string `json:"security,omitempty"`
@@ -55,7 +57,7 @@ func (v *view) peers(now time.Time) peersView {
 	for _, p := range append(n.Peers(), n.Absent()...) {
 		h := p.Health
 		x := peerView{
-			ID: p.ID.String(), Connected: h.Connected, Remote: p.Info.Remote, Transport: p.Info.Transport, Security: p.Info.Security,
+			ID: p.ID.String(), Connected: h.Connected, Path: p.Info.String(), Remote: p.Info.Remote, Transport: p.Info.Transport, Security: p.Info.Security,
 			Data: p.Info.DataPlane, Relayed: p.Info.Relayed, Inbound: p.Info.Inbound, Protocol: p.Protocol,
 			Sent: p.Account.Sent, Received: p.Account.Received, RTT: math.Round(millis(h.RTT)*10) / 10,
 			Health: words(h.State.String()), Why: h.Detail, Failures: h.Failures, Service: services[p.ID.String()],

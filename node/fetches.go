@@ -96,7 +96,7 @@ type Transfer struct {
 	Rate float64
 	// Left is how long the rest is expected to take; negative when that cannot be told.
 	Left time.Duration
-	// Gifts says where the bytes came from, those who gave most first. For what runs to its end they add up to Progress.Done.
+	// Gifts says where the bytes came from, those who gave most first. They add up to Progress.Done.
 	Gifts []Gift
 	// Waits says why nothing more is there, for those that run.
 	Waits []Wait
@@ -333,8 +333,13 @@ func (e *docket) look(now time.Time) Transfer {
 		t.Rate, t.Left = e.rate.at(now), e.t.Left
 	}
 	t.Gifts = make([]Gift, 0, len(e.gifts))
+	sum := int64(0)
 	for i := range e.gifts {
 		t.Gifts = append(t.Gifts, e.gifts[i].Gift)
+		sum += e.gifts[i].Bytes
+	}
+	if t.State == TransferRunning {
+		t.Progress.Done = sum // the call counts the same, and reports it now and then
 	}
 	slices.SortStableFunc(t.Gifts, func(a, b Gift) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	return t

@@ -59,7 +59,7 @@ export class Chart {
     const path = which => values.map((f, k) => (k ? "L" : "M") + x(k).toFixed(1) + " " + y(f[which]).toFixed(1)).join("");
     this.svg.replaceChildren();
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    for (const part of [0, .5, 1]) {
+    for (const part of most === 0 ? [0] : [0, .5, 1]) {
       draw(this.svg, "line", { class: "grid", x1: left, x2: left + w, y1: y(scale * part), y2: y(scale * part) });
       draw(this.svg, "text", { x: left - 8, y: y(scale * part) + 4, "text-anchor": "end" }, rate(scale * part));
     }
@@ -71,6 +71,7 @@ export class Chart {
       draw(this.svg, "path", { class: "line in", d: path(0) });
     }
     if (sumOut > 0) draw(this.svg, "path", { class: "line out", d: path(1) });
+    if (most === 0) draw(this.svg, "text", { x: left + w / 2, y: top + h / 2 - 6, "text-anchor": "middle" }, "nothing has passed yet");
     const [i, o] = this.lately(now);
     this.svg.setAttribute("aria-label", most === 0 ? "Nothing has passed in the last five minutes" :
       `Now ${rate(i)} in and ${rate(o)} out; mean of five minutes ${rate(sumIn / seconds)} in and ${rate(sumOut / seconds)} out; ` +

@@ -6,7 +6,8 @@ let by = "down", falls = true, peers = [];
 
 const moods = { healthy: "good", connected: "", dialling: "", slow: "warn", probing: "warn", "backed off": "bad", banned: "bad" };
 
-const pathOf = p => !p.connected ? "" : (p.relayed ? "relayed" : "direct") + " over " + p.transport;
+// pathOf shortens the relay's id, which stands in full in the cell's title.
+const pathOf = p => (p.path ?? "").replace(/ via (\S+)$/, (_, id) => " via " + short(id));
 
 // why says what is to be said of a peer's health beside its name.
 function why(p, now) {
@@ -51,7 +52,7 @@ function again(now) {
       text(c[0].firstChild, short(p.id));
       text(c[1].firstChild, pathOf(p) || "not connected");
       text(c[1].lastChild, !p.connected ? "" : [p.inbound ? "they came" : "we dialled", p.data, words(p.protocol)].filter(Boolean).join(", "));
-      attribute(c[1], "title", p.remote ?? "");
+      attribute(c[1], "title", [p.path, p.remote].filter(Boolean).join(", "));
       text(c[2], p.down ? rate(p.down) : "–");
       text(c[3], p.up ? rate(p.up) : "–");
       text(c[4], size(p.received));

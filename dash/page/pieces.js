@@ -41,7 +41,7 @@ export function draw(canvas, detail, mode, series) {
       const reused = c[REUSED] * 2 > c[HERE];
       g.fillStyle = reused || c[FROM] < 0 ? grey : colours[c[FROM]];
       g.fillRect(x, y + s * (1 - here), s, s * here);
-      if (reused && size > 10) { // striped, as in the legend
+      if (reused && size > 8) { // striped, as in the legend
         g.fillStyle = sunken;
         for (let k = 2; k < s; k += 4) g.fillRect(x, y + k, s, 1.5);
       }
