@@ -102,7 +102,9 @@ type Host struct {
 func (h *Host) Listening() []string {
 	var list []string
 	for _, a := range h.swarm.ListenAddresses() {
-		list = append(list, a.String())
+		if !has(a, ma.P_CIRCUIT) { // which is on whatever relays let through
+			list = append(list, a.String())
+		}
 	}
 	return list
 }
