@@ -46,6 +46,8 @@ type Settings struct {
 	Upstream Upstream `toml:"upstream"`
 	// Find is how peers are found that hold what is sought.
 	Find Find `toml:"find"`
+	// Reach is how this host finds others and is found.
+	Reach Reach `toml:"reach"`
 }
 
 // Default returns the settings of a daemon that was told nothing.
@@ -61,6 +63,7 @@ func Default() Settings {
 		Dash:     defaultDash(),
 		Hub:      Hub{On: true},
 		Upstream: defaultUpstream(),
+		Reach:    defaultReach(),
 	}
 }
 
@@ -77,5 +80,6 @@ func (s *Settings) Check() error {
 		s.Hub.check(),
 		s.Upstream.check(),
 		s.Find.check(),
+		s.Reach.check(),
 	)
 }

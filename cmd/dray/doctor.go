@@ -131,7 +131,7 @@ func checkDaemon(ctx context.Context, home string) []check {
 	case len(alone) > 0:
 		reach.Value = "only this machine can connect to " + strings.Join(alone, " ")
 	}
-	return append(list, reach)
+	return append(list, reach, checkReach(ctx, r))
 }
 
 // tcpAddress returns the host and port of a multiaddr that is plain TCP, or "".

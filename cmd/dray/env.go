@@ -40,6 +40,8 @@ type env struct {
 	http string
 	// upstream is --upstream, or "".
 	upstream string
+	// relay is --relay.
+	relay bool
 	// preset is --preset, or "".
 	preset string
 	// told are the settings of the home toldOf, once they were read.

@@ -107,6 +107,9 @@ func (e *env) settingFlags() []settings.Flag {
 	if e.http != "" {
 		list = append(list, settings.Flag{Name: "--http", Key: "http.listen", Text: e.http})
 	}
+	if e.relay {
+		list = append(list, settings.Flag{Name: "--relay", Key: "reach.relay", Text: "true"})
+	}
 	if e.preset != "" {
 		list = append(list, settings.Flag{Name: "--preset", Key: "preset", Text: e.preset})
 	}

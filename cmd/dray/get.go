@@ -47,7 +47,7 @@ is kept for, see ` + "`dray seed`" + `.
 
 With --json it prints one event a line: {"event":"started",…}, "tensor" for each tensor that is complete and in its place,
 "progress" now and then, "waiting" with the reason while nothing arrives, and last {"event":"completed","cid":…,"bytes":…,"seconds":…,"known_bytes":…,
-"sources":[{"peer":…,"protocol":…,"data_plane":…,"bytes":…}],"duplicate_bytes":…}, where known is what was here before.`,
+"sources":[{"peer":…,"protocol":…,"data_plane":…,"path":…,"bytes":…}],"duplicate_bytes":…}, where known is what was here before.`,
 	Example: `  dray get dray1afyrei…
   dray get bafybei… -o model/ --from /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
   dray get bafybei…/weights/part-1.bin --timeout 10m
@@ -134,7 +134,9 @@ type source struct {
 	Protocol string `json:"protocol"`
 	// DataPlane is what the bytes took at last, as in dray peers; "" while it goes on, or if the peer is gone.
 	DataPlane string `json:"data_plane,omitempty"`
-	Bytes     int64  `json:"bytes"`
+	// Path is how the peer was connected at last: "direct over tcp", or "relayed over quic-v1 via 12D3KooW…".
+	Path  string `json:"path,omitempty"`
+	Bytes int64  `json:"bytes"`
 }
 
 // getResult is what was got.
@@ -352,7 +354,7 @@ func (n *getNote) meter() meter {
 	if len(n.Sources) > 0 {
 		var parts []string
 		for _, s := range n.Sources {
-			parts = append(parts, fmt.Sprintf("%s %s", shortID(s.Peer), size(s.Bytes)))
+			parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", shortID(s.Peer), size(s.Bytes), shortPath(s.Path))))
 		}
 		m.notes = append(m.notes, "from "+strings.Join(parts, ", "))
 	}
@@ -378,8 +380,11 @@ func (r *getOutcome) origin() string {
 	var parts []string
 	for _, s := range r.Sources {
 		part := fmt.Sprintf("%s from %s", size(s.Bytes), shortID(s.Peer))
+		if s.Path != "" {
+			part += " " + shortPath(s.Path)
+		}
 		if s.DataPlane != "" {
-			part += " over " + s.DataPlane
+			part += ", data over " + s.DataPlane
 		}
 		parts = append(parts, part)
 	}
@@ -441,6 +446,7 @@ type getting struct {
 	start time.Time
 
 	progress node.Progress
+	paths    map[string]string // how each peer was last connected
 	lastDone int64
 	lastMove time.Time
 }
@@ -517,7 +523,7 @@ func (g *getting) outcome(p *node.Progress) getOutcome {
 	}
 	r := getOutcome{Path: g.q.Output}
 	r.CID, r.Bytes, r.Seconds = g.t.root.String(), p.Total, time.Since(g.start).Seconds()
-	r.Sources, r.DuplicateBytes, r.KnownBytes = g.h.planes(sources(p)), p.Duplicates, p.Reused
+	r.Sources, r.DuplicateBytes, r.KnownBytes = g.trace(g.h.planes(sources(p))), p.Duplicates, p.Reused
 	return r
 }
 
@@ -537,7 +543,7 @@ func (g *getting) show(p node.Progress) {
 	}
 	n := getNote{
 		Event: "progress", CID: p.Root.String(), Done: p.Done, Total: p.Total, Known: p.Walked, Reused: p.Reused,
-		Rate: p.Rate, Seconds: p.Elapsed.Seconds(), Sources: sources(&p), Waiting: trouble(&p),
+		Rate: p.Rate, Seconds: p.Elapsed.Seconds(), Sources: g.trace(sources(&p)), Waiting: trouble(&p),
 	}
 	n.Stalled = now.Sub(g.lastMove) >= stalledFor && (!p.Walked || p.Done < p.Total)
 	g.note(n)

@@ -226,9 +226,13 @@ func (h *house) connect(listen []string) (*p2p.Host, error) {
 	limits := p2p.Limits{
 		Conns: n.Peers, ConnsPerIP: n.PeersPerAddress, Memory: int64(n.StreamMemory), MemoryPerPeer: int64(n.StreamMemoryPeer),
 	}
+	reach, err := reachOf(&h.settings.Reach)
+	if err != nil {
+		return nil, err
+	}
 	return p2p.New(p2p.Config{
-		Limits: limits,
-		Key:    key, Listen: listen, SwarmKey: swarm, DataPlane: h.env.dataPlane, Log: h.env.log(), UserAgent: "dray/" + version(),
+		Limits: limits, Reach: reach,
+		Key: key, Listen: listen, SwarmKey: swarm, DataPlane: h.env.dataPlane, Log: h.env.log(), UserAgent: "dray/" + version(),
 	})
 }
 

@@ -23,8 +23,8 @@ daemon thinks of each: connected (nothing delivered yet), healthy, slow, backed 
 why. Without a daemon there are none.
 
 With --json each line is {"peer":…,"addr":…,"transport":…,"security":…,"relayed":…,"inbound":…,"protocol":…,"data_plane":…,
-"sent":…,"received":…,"connected":…,"state":…,"for_seconds":…,"reason":…,"detail":…,"rate":…,"rtt_ms":…,"failures":…}, without
-what there is not. The data plane is "libp2p streams", "tls xN" or "clear xN", with N connections; the rate is in bytes a second.`,
+"sent":…,"received":…,"connected":…,"state":…,"for_seconds":…,"reason":…,"detail":…,"rate":…,"rtt_ms":…,"failures":…,"path":…}, without
+what there is not, and with "via", the relay, if there is one. The path says it in words: direct over tcp. The data plane is "libp2p streams", "tls xN" or "clear xN", with N connections; the rate is in bytes a second.`,
 	Example: "  dray peers",
 	Args:    arguments(0, 0, ""),
 }
@@ -38,6 +38,8 @@ type connected struct {
 	Transport string `json:"transport"`
 	Security  string `json:"security"`
 	Relayed   bool   `json:"relayed"`
+	// Via is the relay. Path is all this in words, such as "direct over tcp", or "relayed over quic-v1 via 12D3KooW…".
+	Via       string `json:"via,omitempty"`
 	Inbound   bool   `json:"inbound"`
 	Protocol  string `json:"protocol"`
 	DataPlane string `json:"data_plane"`
@@ -52,6 +54,7 @@ type connected struct {
 	Rate       float64 `json:"rate,omitempty"`
 	RTTMillis  float64 `json:"rtt_ms,omitempty"`
 	Failures   int     `json:"failures,omitempty"`
+	Path       string  `json:"path,omitempty"`
 }
 
 var taskPeers = task[nothing, nothing, []connected]{name: "peers", run: listPeers}
@@ -85,12 +88,8 @@ func runPeers(ctx context.Context, e *env, _ []string) error {
 			e.printf("%s  not connected  %s", p.Peer, p.condition())
 			continue
 		}
-		way := "direct"
-		if p.Relayed {
-			way = "relayed"
-		}
-		e.printf("%s  %s over %s  data over %s  sent %s  received %s  %s  %s",
-			p.Peer, way, p.Transport, p.DataPlane, size(p.Sent), size(p.Received), p.condition(), p.Addr)
+		e.printf("%s  %s  data over %s  sent %s  received %s  %s  %s",
+			p.Peer, p.Path, p.DataPlane, size(p.Sent), size(p.Received), p.condition(), p.Addr)
 	}
 	return nil
 }
@@ -123,7 +122,7 @@ func describePeer(p node.PeerStatus) connected {
 	h := p.Health
 	return connected{
 		Peer: p.ID.String(), Addr: p.Info.Remote, Transport: p.Info.Transport, Security: p.Info.Security,
-		Relayed: p.Info.Relayed, Inbound: p.Info.Inbound, Protocol: p.Protocol, DataPlane: p.Info.DataPlane,
+		Relayed: p.Info.Relayed, Via: p.Info.Via.String(), Path: p.Info.String(), Inbound: p.Info.Inbound, Protocol: p.Protocol, DataPlane: p.Info.DataPlane,
 		Sent: p.Account.Sent, Received: p.Account.Received,
 		Connected: h.Connected, State: stateWords(h.State), ForSeconds: p.Left.Seconds(), Reason: h.Reason.String(),
 		Detail: h.Detail, Rate: h.Rate, RTTMillis: float64(h.RTT) / float64(time.Millisecond), Failures: h.Failures,

@@ -29,6 +29,9 @@ lists, and with a swarm key (` + "`dray swarm-key`" + `) nobody else can connect
 copies within a size, see ` + "`dray gc`" + `. Blocks travel encrypted, unless --data-plane authenticated is given here and there: then it is
 certain who sends them and what they are, but whoever can listen on the line can read them.
 
+Other Drays on the local network see it and are seen, and behind a router it is reached through relays and by holes; with --relay
+it is a relay for others itself. See docs/reach.md.
+
 HTTP is served on 127.0.0.1:4871, see docs/serve.md: gateway, Hub, page, health. What can be set stands in config.toml in the
 home; ` + "`dray config`" + ` shows it, and docs/settings.md lists it.
 
@@ -52,6 +55,7 @@ func newServe(e *env) *cobra.Command {
 	presetFlag(e, c)
 	c.Flags().StringArrayVar(&e.trust, "trust", nil, "key that is believed about repositories: KEY or KEY=org/* (repeatable); see dray trust")
 	peerFlag(e, c)
+	relayFlag(e, c)
 	quotaFlag(c, &limit)
 	listenFlag(c, &listen)
 	planeFlag(e, c)

@@ -24,7 +24,7 @@ went well in them, and healthy again after two good ones. The whole is as bad as
 
 It exits with 0 when all is healthy or not known yet, and with 1 otherwise or when no daemon runs. With --json it prints
 {"version":…,"home":…,"peer":…,"addrs":[…],"since":…,"health":…,"parts":[{"name":…,"health":…,"since":…,"reason":…,
-"operations":…,"errors":…,"latency_ms":…,"history":[…]}],"peers":…,"jobs":{"running":…,…}}.`,
+"operations":…,"errors":…,"latency_ms":…,"history":[…]}],"peers":…,"reach":{"standing":…,"addrs":{…},"mapped":[…],"relays":[…],"relaying":…,"lan":…,"dht":…,…},"jobs":{"running":…,…}}.`,
 	Example: "  dray status",
 	Args:    arguments(0, 0, ""),
 }
@@ -40,6 +40,8 @@ type status struct {
 	Health node.Condition `json:"health"`
 	Parts  []vitalPart    `json:"parts"`
 	Peers  int            `json:"peers"`
+	// Reach is how others reach the daemon.
+	Reach *reached `json:"reach,omitempty"`
 	// Jobs counts the jobs in each state, see dray jobs.
 	Jobs map[string]int `json:"jobs,omitempty"`
 }
@@ -70,6 +72,7 @@ func tellStatus(_ context.Context, h *house, _ nothing, _ pipes[nothing]) (statu
 		Version: version(), Home: h.home, identity: h.identity(), Since: h.node.Since(), Peers: len(h.node.Peers()),
 	}
 	s.Health, s.Parts = h.vitals()
+	s.Reach = h.reachability()
 	for _, j := range h.jobs() {
 		if s.Jobs == nil {
 			s.Jobs = make(map[string]int)
@@ -128,6 +131,9 @@ func runStatus(ctx context.Context, e *env, _ []string) error {
 				line += ", " + p.Reason
 			}
 			e.printf("%s", line)
+		}
+		if s.Reach != nil {
+			s.Reach.print(e)
 		}
 		if len(s.Jobs) > 0 {
 			var counts []string

@@ -227,16 +227,11 @@ func then(w *node.Wait, waits []node.Wait, next time.Duration) string {
 
 // pathText says how a peer is connected, or "".
 func pathText(w *node.Wait) string {
-	parts := strings.Split(w.Path.Remote, "/")
-	switch {
-	case w.Path.Transport == "":
-		return ""
-	case w.Path.Relayed:
-		return w.Path.Transport + ", relayed"
-	case len(parts) > 2:
-		return w.Path.Transport + " " + parts[2]
+	path := pathWords(w.Path)
+	if parts := strings.Split(w.Path.Remote, "/"); path != "" && !w.Path.Relayed && len(parts) > 2 {
+		path += " to " + parts[2]
 	}
-	return w.Path.Transport
+	return path
 }
 
 // watched runs the task and tells send, which may be nil, while it does not advance.

@@ -28,7 +28,7 @@ func TestWaitingInWords(t *testing.T) {
 		{
 			"silent, and another peer is there",
 			[]node.Wait{{Reason: exchange.ReasonSilent, Peer: "far", Path: path, Since: at(-4), Until: at(2)}, asked},
-			"waiting 4.0 s for " + shortID(peer) + " (tcp 10.0.0.2): no bytes since 4.0 s; asks another peer in 2.0 s",
+			"waiting 4.0 s for " + shortID(peer) + " (direct over tcp to 10.0.0.2): no bytes since 4.0 s; asks another peer in 2.0 s",
 		},
 		{
 			"alone and slow",

@@ -57,7 +57,7 @@ func (g *getting) whole(ctx context.Context, n *node.Node) (getOutcome, error) {
 	}
 	r := getOutcome{Path: g.q.Output}
 	r.CID, r.Bytes, r.Seconds = g.t.root.String(), bytes, time.Since(g.start).Seconds()
-	r.Sources = g.h.planes(receivedSince(n, before))
+	r.Sources = g.trace(g.h.planes(receivedSince(n, before)))
 	return r, g.h.remember(ctx, disk.Root{
 		CID: g.t.root, Path: g.q.Output, Size: bytes, Leaves: blocks, Mode: g.q.Mode, Sources: g.q.Peers,
 	})
