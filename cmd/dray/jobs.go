@@ -401,7 +401,7 @@ func (b *backlog) leave(c chan struct{}) {
 
 // withPeer is an address that says whose it is.
 func withPeer(addr string, id dray.PeerID) string {
-	if strings.Contains(addr, "/p2p/") {
+	if strings.Contains(addr, "/p2p/") && !strings.HasSuffix(addr, "/p2p-circuit") { // that one says whose the relay is
 		return addr
 	}
 	return addr + "/p2p/" + id.String()

@@ -68,6 +68,25 @@ type reached struct {
 	DHTHosts int    `json:"dht_hosts"`
 }
 
+// relayWait is how long a ticket waits for a relay that the settings name.
+const relayWait = 3 * time.Second
+
+// awaitRelay waits until a relay that the settings name lets others through, or none is needed, or for long enough.
+func (h *house) awaitRelay(ctx context.Context) {
+	if h.net == nil || len(h.settings.Reach.Relays) == 0 || h.settings.Reach.Relay {
+		return
+	}
+	for end := time.Now().Add(relayWait); time.Now().Before(end); {
+		if r := h.net.Reachability(); len(r.Leases) > 0 || r.Standing == p2p.Reachable {
+			return
+		}
+		if pause(ctx, 50*time.Millisecond) != nil {
+			return
+		}
+	}
+	h.env.tell("no relay of reach.relays answers yet; if others cannot connect to this host, make the ticket again later")
+}
+
 // leased is a relay that lets others through to the daemon.
 type leased struct {
 	Peer string    `json:"peer"`

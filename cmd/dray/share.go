@@ -191,6 +191,9 @@ func share(ctx context.Context, e *env, b backend, q addRequest, name *publishRe
 	if err != nil {
 		return err
 	}
+	if h, ok := b.(*house); ok {
+		h.awaitRelay(ctx) // so that the ticket has its address
+	}
 	id, err := taskID.do(ctx, b, nothing{}, pipes[nothing]{})
 	if err != nil {
 		return err

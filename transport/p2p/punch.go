@@ -74,13 +74,25 @@ func (p *puncher) begin() {
 	p.service = s
 }
 
-// addrs are those at which this host may be dialled: where others see it, even if it is one only, and those of its interfaces, for
-// peers behind the same router.
+// addrs are those at which this host may be dialled: where others see it, even if it is one only; what most routers make of the
+// other ports of the host, which is the same port; and those of its interfaces, for peers behind the same router.
 func (p *puncher) addrs() []ma.Multiaddr {
 	h := p.reach.host
 	seen := p.reach.observed.Addrs(1)
-	all := ma.Unique(h.useful(slices.Concat(seen, h.ownAddrs())))
-	return slices.DeleteFunc(all, func(m ma.Multiaddr) bool { return has(m, ma.P_CIRCUIT) || kind(m) > 1 })
+	all := slices.Concat(seen, guesses(seen, h.host.Network().ListenAddresses()), h.ownAddrs())
+	return slices.DeleteFunc(ma.Unique(h.useful(all)), func(m ma.Multiaddr) bool { return has(m, ma.P_CIRCUIT) || kind(m) > 1 })
+}
+
+// guesses are the addresses of listeners at the host parts of addresses at which others see them.
+func guesses(seen, listeners []ma.Multiaddr) (out []ma.Multiaddr) {
+	for _, s := range seen {
+		for _, l := range listeners {
+			if len(s) > 1 && len(l) > 1 && s[0].Protocol().Code == l[0].Protocol().Code && !manet.IsIPLoopback(l) {
+				out = append(out, slices.Concat(s[:1], l[1:]))
+			}
+		}
+	}
+	return out
 }
 
 // relayed has a peer tried again for a while whose only connection is relayed.

@@ -36,9 +36,11 @@ func rank(addrs []ma.Multiaddr, isRelay func(ma.Multiaddr) bool) []network.AddrD
 	entries := make([]entry, 0, len(addrs))
 	for _, a := range addrs {
 		e := entry{a, place(a), kind(a)}
-		if has(a, ma.P_CIRCUIT) {
+		circuit := has(a, ma.P_CIRCUIT)
+		if circuit {
 			e.place = placeRelayed
-		} else if isRelay(a) && e.kind <= 1 {
+		}
+		if (circuit || isRelay(a)) && e.kind <= 1 {
 			e.kind = 1 - e.kind
 		}
 		entries = append(entries, e)
