@@ -26,13 +26,16 @@ tools:
 	@$(tool) gofumpt -version >/dev/null && $(tool) staticcheck -version >/dev/null || { \
 		echo 'make: gofumpt and staticcheck could not be built: see internal/tools/go.mod; they come from the Go module proxy' >&2; exit 1; }
 
+# Tests that need more than Go stand behind build tags: TAG:PACKAGE.
+tagged = browser:./dash netns:./cmd/dray
 .PHONY: lint
 lint: tools ## formatting, vet, staticcheck and the rules of internal/arch
 	@files=$$($(tool) gofumpt -l .) || exit 1; \
 	if [[ -n $$files ]]; then echo "not formatted; run 'make fmt':" >&2; echo "$$files" >&2; exit 1; fi
 	@for m in $(modules); do (cd $$m && echo "vet and staticcheck $$m" && go vet ./... && \
 		go tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck ./...) || exit 1; done
-	@echo "vet and staticcheck what needs a browser" && go vet -tags browser ./dash && $(tool) staticcheck -tags browser ./dash
+	@for t in $(tagged); do echo "vet and staticcheck $${t#*:} with $${t%:*}" && go vet -tags $${t%:*} $${t#*:} && \
+		$(tool) staticcheck -tags $${t%:*} $${t#*:} || exit 1; done
 	go test ./internal/arch
 
 .PHONY: check
@@ -40,7 +43,7 @@ check: lint ## lint, then all tests with the race detector: under a minute once 
 	go test -race ./...
 
 .PHONY: test
-test: lint race heavy deploy-check browser ## everything that a change must pass; installs what it needs
+test: lint race heavy deploy-check browser netns ## everything that a change must pass; installs what it needs
 
 # The race detector needs cgo and a C compiler. Without one this installs it where that is possible, and else stops: a run
 # without the detector is not the same test.
@@ -87,6 +90,17 @@ browser: chromium ## the page in a real browser, with real daemons
 screenshots: chromium ## make the pictures in docs/img again
 	@mkdir -p docs/img
 	DRAY_CHROMIUM="$(chromium)" DRAY_SCREENSHOTS=$(CURDIR)/docs/img go test -count=1 -tags browser -run 'TestScreenshots$$' ./dash
+
+# Hosts behind routers are network namespaces: they need root, iproute2 and nftables.
+netns_works = command -v nft >/dev/null && ip netns add dray-probe 2>/dev/null && \
+	ip netns exec dray-probe nft add table ip probe 2>/dev/null; works=$$?; ip netns del dray-probe 2>/dev/null; (exit $$works)
+.PHONY: netns
+netns: ## hosts behind routers, in network namespaces; needs root, iproute2 and nftables
+	@$(netns_works) || { [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq iproute2 nftables >/dev/null; } || true
+	@$(netns_works) || { echo "make netns: hosts cannot be made: that needs root, iproute2 (ip) and nftables (nft)," \
+		"and a kernel that lets network namespaces be made" >&2; exit 1; }
+	go test -tags netns -count=1 -run '^TestNetns' ./cmd/dray
 
 SEEDS ?= 10000
 .PHONY: nightly

@@ -44,12 +44,8 @@ func (n *Node) event(e Event) {
 	n.judge(e)
 	switch e := e.(type) {
 	case PeerConnected:
-		text := "connected over " + e.Info.Transport
-		if e.Info.Relayed {
-			text += ", relayed"
-		}
-		n.record(Record{Kind: RecordConnected, Peer: e.Peer, Text: text})
-		n.cfg.Log.Info("peer connected", "peer", e.Peer, "addr", e.Info.Remote, "transport", e.Info.Transport,
+		n.record(Record{Kind: RecordConnected, Peer: e.Peer, Text: "connected " + e.Info.String()})
+		n.cfg.Log.Info("peer connected", "peer", e.Peer, "addr", e.Info.Remote, "path", e.Info.String(),
 			"inbound", e.Info.Inbound)
 	case PeerGone:
 		n.record(Record{Kind: RecordGone, Peer: e.Peer, Text: "gone"})

@@ -113,11 +113,12 @@ func (n *Node) openLinkAs(conn transport.Conn, anyVersion bool, failures int) {
 	if anyVersion {
 		assumed = wire.V120
 	}
-	if private(conn.Info().Remote) {
+	path := conn.Info()
+	if !path.Relayed && private(path.Remote) {
 		n.engine.Near(n.now(), id)
 	}
 	n.engine.PeerUp(n.now(), id, capsOf(assumed))
-	n.event(PeerConnected{Peer: id, Info: conn.Info()})
+	n.event(PeerConnected{Peer: id, Info: path})
 }
 
 // closeLink disconnects a peer. The network then reports it gone.

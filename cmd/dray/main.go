@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -19,6 +21,7 @@ func main() {
 
 // run executes one command line and returns the exit code.
 func run(args []string, e *env) int {
+	log.SetOutput(io.Discard) // libraries complain there of interfaces without multicast and the like; dray itself uses slog
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softMemory)
 	}

@@ -78,6 +78,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("DRAY_HTTP_LISTEN", "127.0.0.1:0") // several daemons run at once
 			e.Setenv("DRAY_REACH_LAN", "false")         // tests are seen by nobody
 			e.Setenv("DRAY_REACH_MAP_PORTS", "false")
+			e.Setenv("DRAY_REACH_DHT", "off")       // and meet whom a script has them meet
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector waits a second at each exit otherwise
 			e.Values["processes"] = make(map[string]*process)
 			e.Values["relayed"] = make(map[string]*atomic.Int64)
@@ -159,7 +160,10 @@ func launch(ts *testscript.TestScript, name string, args ...string) *process {
 		p.cmd.Err = nil
 	}
 	p.cmd.Dir = ts.MkAbs(".")
-	for _, k := range []string{"PATH", "HOME", "TMPDIR", "DRAY_HOME", "WORK", "GORACE", "DRAY_HTTP_LISTEN", "DRAY_FIND_PEERS", "DRAY_FIND_ROUTERS", "DRAY_REACH_LAN", "DRAY_REACH_MAP_PORTS"} {
+	for _, k := range []string{
+		"PATH", "HOME", "TMPDIR", "DRAY_HOME", "WORK", "GORACE", "DRAY_HTTP_LISTEN", "DRAY_FIND_PEERS", "DRAY_FIND_ROUTERS",
+		"DRAY_REACH_LAN", "DRAY_REACH_MAP_PORTS", "DRAY_REACH_DHT", "DRAY_REACH_TRAVERSE", "DRAY_REACH_RELAYS",
+	} {
 		p.cmd.Env = append(p.cmd.Env, k+"="+ts.Getenv(k))
 	}
 	p.cmd.Stderr = &p.stderr

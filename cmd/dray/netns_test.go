@@ -390,6 +390,23 @@ func TestNetnsNATs(t *testing.T) {
 	}
 }
 
+// TestNetnsRelayCuts has a relay that carries less than the content: what is left comes on connections that are dialled anew.
+func TestNetnsRelayCuts(t *testing.T) {
+	w := newWorld(t, symmetric, symmetric)
+	hub, env := w.hub([]string{"DRAY_REACH_RELAY_DATA=8MiB"})
+	seed := w.serve("seed", env, everywhere...)
+	addrs := w.leased("seed")
+	r := w.get("getter", nil, append(from(addrs), w.file("seed", "large.bin", 30_000_000), "-o", "large.got")...)
+	w.same("large.bin", "large.got")
+	if len(r.Sources) != 1 || r.Sources[0].Peer != seed.Peer || !strings.HasSuffix(r.Sources[0].Path, " via "+hub.Peer) {
+		t.Errorf("the sources are %+v", r.Sources)
+	}
+	t.Logf("30 MB through a relay that cuts after 8 MiB: %.1f s, %d bytes twice", r.Seconds, r.DuplicateBytes)
+	if r.Seconds > 30 {
+		t.Errorf("took %.1f s", r.Seconds)
+	}
+}
+
 // TestNetnsPrivateSwarm is the same for hosts with a swarm key, which have TCP only.
 func TestNetnsPrivateSwarm(t *testing.T) {
 	w := newWorld(t, cone, cone)

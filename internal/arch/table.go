@@ -102,6 +102,7 @@ var libraries = []library{
 	{"github.com/ipfs/boxo/gateway", []string{"gateway"}, "the gateway that Kubo itself uses"},
 	{"github.com/ipfs/boxo", []string{"gateway", "find/http"}, "the doors for IPFS clients are boxo's; the exchange is not"},
 	{"github.com/ipfs/go-datastore", []string{"transport/p2p"}, "the DHT keeps its records in one"},
+	{"github.com/ipfs/go-log/v2", []string{"transport/p2p"}, "the DHT logs to standard error, which is dray's"},
 	{"github.com/ipfs/go-block-format", []string{"gateway"}, "boxo's gateway speaks of blocks in its terms"},
 	{"github.com/ipfs/go-ipld-format", []string{"gateway"}, "boxo's gateway speaks of links in its terms"},
 	{"github.com/ipfs", nil, "these are the reference implementation: tests compare with it, the product does not need it"},

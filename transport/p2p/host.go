@@ -252,15 +252,21 @@ func (h *Host) listen(addrs []ma.Multiaddr, texts []string) error {
 // Self returns the host's id.
 func (h *Host) Self() dray.PeerID { return dray.PeerID(h.host.ID()) }
 
-// Addrs returns the addresses to reach the host at, wildcards replaced by the addresses of the machine's interfaces.
+// Addrs returns the addresses to reach the host at, wildcards replaced by the addresses of the machine's interfaces, and last those
+// that lead through relays.
 func (h *Host) Addrs() []string {
 	id := "/p2p/" + h.host.ID().String()
-	var out []string
+	var direct, relayed []string
 	for _, m := range h.host.Addrs() {
-		out = append(out, m.String()+id)
+		if has(m, ma.P_CIRCUIT) {
+			relayed = append(relayed, m.String()+id)
+		} else {
+			direct = append(direct, m.String()+id)
+		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	slices.Sort(direct)
+	slices.Sort(relayed)
+	return slices.Compact(append(direct, relayed...))
 }
 
 // Handle implements [transport.Network].

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 
+	golog "github.com/ipfs/go-log/v2"
 	"github.com/libp2p/go-libp2p/gologshim"
 )
 
@@ -12,5 +13,6 @@ import (
 func init() {
 	if os.Getenv("GOLOG_LOG_LEVEL") == "" {
 		gologshim.SetDefaultHandler(slog.DiscardHandler)
+		golog.SetAllLoggers(golog.LevelPanic) // that of the DHT
 	}
 }
