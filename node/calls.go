@@ -94,10 +94,16 @@ func (c *calls) hopeless(root cid.Cid, waits []exchange.Standing) error {
 	if c.since.IsZero() {
 		c.since = time.Now()
 	}
-	if time.Since(c.since) < c.patience() {
+	if time.Since(c.since) < c.patience() && !(len(waits) == 0 && c.nobody()) {
 		return nil
 	}
 	return err
+}
+
+// nobody reports whether there never was anybody to ask: none is named, and none was found. Who may come back is not known.
+func (c *calls) nobody() bool {
+	_, found := c.n.sought(c.id)
+	return len(c.peers)+len(found) == 0
 }
 
 func (c *calls) verdict(root cid.Cid, waits []exchange.Standing, unreached []Unreached) error {

@@ -91,7 +91,7 @@ func (a *asking) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 		switch {
 		case err == nil:
 			since = time.Now()
-		case time.Since(since) >= a.patience():
+		case time.Since(since) >= a.patience() || a.nobody():
 			cancel(err)
 			return
 		}
@@ -108,6 +108,12 @@ func (a *asking) patience() time.Duration {
 		return node.WaitForRoom
 	}
 	return giveUpAfter
+}
+
+// nobody reports whether there never was anybody to ask: none is named, connected or found.
+func (a *asking) nobody() bool {
+	_, found := a.session.Sought()
+	return len(a.peers)+len(found)+len(a.session.Peers()) == 0
 }
 
 // hopeless returns an error when everybody who was named is unreachable or, like everybody who is connected, says that
