@@ -18,8 +18,9 @@ type ScheduleConfig struct {
 	Every time.Duration
 	// Gap is between two announcements when there are many at once, so that a start does not flood anybody. If zero, 100 ms.
 	Gap time.Duration
-	// Retry is how long after a failure it is tried again, doubled with each one more up to Every. If zero, one minute.
-	Retry time.Duration
+	// Retry is how long after a failure it is tried again, doubled with each one more up to RetryMost. If zero, one minute and
+	// an hour.
+	Retry, RetryMost time.Duration
 	// AtOnce is how many announcements are under way at a time. If zero, 3.
 	AtOnce int
 }
@@ -47,6 +48,7 @@ func NewSchedule(cfg ScheduleConfig) *Schedule {
 	cfg.Every = cmp.Or(cfg.Every, 12*time.Hour)
 	cfg.Gap = cmp.Or(cfg.Gap, 100*time.Millisecond)
 	cfg.Retry = cmp.Or(cfg.Retry, time.Minute)
+	cfg.RetryMost = cmp.Or(cfg.RetryMost, time.Hour)
 	cfg.AtOnce = cmp.Or(cfg.AtOnce, 3)
 	return &Schedule{cfg: cfg, items: make(map[string]*item)}
 }
@@ -108,7 +110,7 @@ func (s *Schedule) Done(now time.Duration, c cid.Cid, kept time.Duration) {
 // Failed says that a root could not be announced.
 func (s *Schedule) Failed(now time.Duration, c cid.Cid) {
 	if x := s.items[dray.HashKey(c)]; x != nil {
-		s.again(c, now+doubled(s.cfg.Retry, x.fails, s.cfg.Every), false)
+		s.again(c, now+doubled(s.cfg.Retry, x.fails, s.cfg.RetryMost), false)
 	}
 }
 

@@ -206,8 +206,8 @@ func (h *house) probe(ctx context.Context, root cid.Cid, s seek.Sighting) provid
 	case err == nil:
 		x.Reachable, x.Holds = true, &holds
 		h.finders.Held(root, s.ID, holds)
-	case errors.Is(err, transport.ErrRefused):
-		x.Reachable, err = true, nil // it speaks something else
+	case errors.Is(err, transport.ErrRefused), errors.Is(err, transport.ErrBusy):
+		x.Reachable, err = true, nil // it speaks something else, or does not want to answer now
 	default:
 		x.Error = oneLine(err)
 	}

@@ -293,7 +293,11 @@ func (h *house) startAnnouncing(ctx context.Context) (end func()) {
 		return list, nil
 	}
 	wg.Go(func() {
-		seek.Announce(ctx, seek.AnnounceConfig{To: h.finders.dht, Name: "dht", Roots: roots, Look: rootsLook, Log: h.env.log()})
+		seek.Announce(ctx, seek.AnnounceConfig{
+			To: h.finders.dht, Name: "dht", Roots: roots, Look: rootsLook, Log: h.env.log(),
+			// At first there may be nobody in the DHT, which is found out at once.
+			Schedule: find.ScheduleConfig{Retry: 2 * time.Second, RetryMost: 5 * time.Minute},
+		})
 	})
 	return wg.Wait
 }

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -71,5 +75,66 @@ func TestPlaces(t *testing.T) {
 		if got := clientPlace(&http.Request{RemoteAddr: remote}); got != want {
 			t.Errorf("%q is at %q", remote, got)
 		}
+	}
+}
+
+// TestAnnouncedInTheDHT: open roots of a daemon are found in the DHT by others, also one that is added later; what is private, or was
+// removed before it was announced, is not.
+func TestAnnouncedInTheDHT(t *testing.T) {
+	t.Setenv("DRAY_REACH_LAN", "false")
+	t.Setenv("DRAY_REACH_MAP_PORTS", "false")
+	open := func() *house {
+		h, err := openHouse(&env{stdout: io.Discard, stderr: io.Discard, quiet: true}, t.TempDir(),
+			access{network: true, listen: []string{"/ip4/127.0.0.1/tcp/0"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { h.Close() })
+		return h
+	}
+	add := func(h *house, name string, q addRequest) cid.Cid {
+		q.Path = filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(q.Path, []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := taskAdd.do(t.Context(), h, q, pipes[addNote]{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := cid.Decode(r.CID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	a, b := open(), open()
+	first, private := add(a, "first", addRequest{}), add(a, "private", addRequest{Share: sharePrivate})
+	ctx, cancel := context.WithCancel(t.Context())
+	end := a.startAnnouncing(ctx)
+	defer func() { cancel(); end() }()
+	if err := b.node.Connect(t.Context(), transport.Peer{ID: a.finders.self, Addrs: a.node.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	finds := func(c cid.Cid) (found bool) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_ = b.net.Routing().Find(ctx, c, func(p transport.Peer) { found = found || p.ID == a.finders.self })
+		return found
+	}
+	await := func(c cid.Cid, what string) {
+		for until := time.Now().Add(30 * time.Second); !finds(c); {
+			if time.Now().After(until) {
+				t.Fatalf("what was %s is not in the DHT", what)
+			}
+			_ = pause(t.Context(), 100*time.Millisecond)
+		}
+	}
+	await(first, "there at first")
+	await(add(a, "later", addRequest{}), "added later")
+	if finds(private) {
+		t.Error("what is private is in the DHT")
+	}
+	if list, err := a.openRoots(t.Context()); err != nil || len(list) != 2 {
+		t.Errorf("open are %v, %v", list, err)
 	}
 }

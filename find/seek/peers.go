@@ -66,7 +66,7 @@ type PeersConfig struct {
 	Host Host
 	// Self is this host.
 	Self dray.PeerID
-	// Asks bounds how often a peer may ask: if zero, 64 times at once and four times a second.
+	// Asks bounds how often a peer may ask: if zero, 64 times at once and ten times a second.
 	Asks find.RateConfig
 	// Hints bounds how many peers are believed of a teller: if zero, 64 at once and one every ten seconds, and one more for each
 	// that turned out to be there.
@@ -89,7 +89,7 @@ type Peers struct {
 
 // NewPeers returns a Peers. Remember must be called before it is used.
 func NewPeers(cfg PeersConfig) *Peers {
-	cfg.Asks.Burst, cfg.Asks.Every = cmp.Or(cfg.Asks.Burst, 64), cmp.Or(cfg.Asks.Every, time.Second/4)
+	cfg.Asks.Burst, cfg.Asks.Every = cmp.Or(cfg.Asks.Burst, 64), cmp.Or(cfg.Asks.Every, time.Second/10)
 	cfg.Hints.Burst, cfg.Hints.Every = cmp.Or(cfg.Hints.Burst, 64), cmp.Or(cfg.Hints.Every, 10*time.Second)
 	return &Peers{
 		cfg: cfg, asks: find.NewRates(cfg.Asks), hints: find.NewRates(cfg.Hints), tellers: make(map[dray.PeerID]dray.PeerID),
@@ -223,11 +223,14 @@ func (p *Peers) ask(ctx context.Context, x transport.Peer, c cid.Cid, onward boo
 	if err != nil {
 		return nil, err
 	}
+	if len(text) == 0 {
+		return nil, &dray.Error{Op: "ask", CID: c, Peer: x.ID, Err: transport.ErrBusy}
+	}
 	return find.ParseAnswer(text)
 }
 
 // Asks asks one peer whether it holds c itself; it is dialled if it is not connected. The error wraps [transport.ErrRefused]
-// when it does not speak [find.AskProtocol].
+// when it does not speak [find.AskProtocol], and [transport.ErrBusy] when it was asked too often.
 func (p *Peers) Asks(ctx context.Context, x transport.Peer, c cid.Cid) (holds bool, err error) {
 	answer, err := p.ask(ctx, x, c, false)
 	return slices.ContainsFunc(answer, func(t find.Told) bool { return t.ID == x.ID && t.Holds }), err
@@ -297,7 +300,10 @@ func (p *Peers) Serve(ctx context.Context, peer dray.PeerID, s transport.Stream)
 	p.mu.Lock()
 	may := p.asks.Take(p.memory.now(), peer, 1) == 1
 	p.mu.Unlock()
-	if !may || s.SetReadDeadline(time.Now().Add(serveTime)) != nil || s.SetWriteDeadline(time.Now().Add(serveTime)) != nil {
+	if !may {
+		return // no answer means: not now
+	}
+	if s.SetReadDeadline(time.Now().Add(serveTime)) != nil || s.SetWriteDeadline(time.Now().Add(serveTime)) != nil {
 		s.Reset()
 		return
 	}
