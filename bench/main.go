@@ -25,6 +25,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"ideal-get":   runIdealGet,
 	"hash":        runHash,
 	"http-serve":  runHTTPServe,
+	"http-read":   runHTTPRead,
 	"node-get":    runNodeGet,
 }
 

@@ -50,7 +50,7 @@ type getting struct {
 var parties = func() map[string]party {
 	m := map[string]party{}
 	for _, list := range [][]party{
-		drayParties, boxoParties, idealParties, httpParties, rsyncParties, torrentParties, kuboParties,
+		drayParties, boxoParties, idealParties, httpParties, rsyncParties, torrentParties, kuboParties, gatewayParties,
 	} {
 		for _, p := range list {
 			m[p.name] = p

@@ -6,7 +6,8 @@ import "fmt"
 type row struct {
 	// net is "loop" or "link".
 	net string
-	// set names the data set: "file", "list", "star" or "sparse"; or what else is done: "add" a file, or "swarm".
+	// set names the data set: "file", "list", "star" or "sparse"; or what else is done: "add" a file, "swarm", or "gateway",
+	// which is reading a file from a server without keeping it.
 	set string
 	// profile is how a file is cut; empty for what is not a file.
 	profile string
@@ -18,6 +19,8 @@ type row struct {
 	uplink int64
 	// walk makes boxo fetch the graph and write no file.
 	walk bool
+	// reads says what is read from a gateway.
+	reads string
 }
 
 // String names the row, for -run and the report.
@@ -40,6 +43,9 @@ func (r row) group() string {
 	if r.getters > 0 {
 		s += fmt.Sprintf("-%d", r.getters)
 	}
+	if r.reads != "" {
+		s += "-" + r.reads
+	}
 	if r.uplink > 0 {
 		s += fmt.Sprintf("-uplink-%dMB", r.uplink/1e6)
 	}
@@ -52,7 +58,7 @@ func (r row) group() string {
 // data names the row's data set.
 func (r row) data() string {
 	switch {
-	case r.set == "add":
+	case r.set == "add" || r.set == "gateway":
 		return "file"
 	case r.set == "file" && r.net == "link":
 		return "link-file"
@@ -120,5 +126,12 @@ func allRows() []row {
 		pairs("link", set, "", boxoBoxo, drayDray, drayBoxo, boxoDray)
 	}
 	pairs("loop", "sparse", native, drayDray, drayAuth)
+	for _, reads := range []string{readWhole, readRanges, readPieces, readCrowd} {
+		for _, server := range []string{"http", "gateway"} {
+			rows = append(rows, row{
+				net: "loop", set: "gateway", profile: native, client: "reader", server: server, reads: reads,
+			})
+		}
+	}
 	return rows
 }

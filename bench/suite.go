@@ -22,7 +22,9 @@ type suite struct {
 	sets map[string]*dataset
 	// homes maps a server's home to the root that it holds.
 	homes map[string]string
-	now   func() time.Time
+	// gateways maps a home to where its daemon serves HTTP.
+	gateways map[string]string
+	now      func() time.Time
 	// notes are what the report says of how the parties were set up.
 	notes []string
 
@@ -74,7 +76,8 @@ func newSuite(o options) (*suite, error) {
 		return nil, err
 	}
 	return &suite{
-		options: o, self: self, work: work, sets: map[string]*dataset{}, homes: map[string]string{}, now: time.Now,
+		options: o, self: self, work: work, sets: map[string]*dataset{}, homes: map[string]string{}, gateways: map[string]string{},
+		now: time.Now,
 	}, nil
 }
 
@@ -174,6 +177,8 @@ func (s *suite) runRow(ctx context.Context, r row) (measure, error) {
 		return s.runAdd(ctx, r, set)
 	case "swarm":
 		return s.runSwarm(ctx, r, set)
+	case "gateway":
+		return s.runGateway(ctx, r, set)
 	}
 	return s.runPair(ctx, r, set)
 }

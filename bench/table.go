@@ -71,6 +71,8 @@ func (t table) columns(group string) []column {
 		return append(t.swarmColumns(), inForce, runs)
 	case strings.HasPrefix(group, "loop/sparse"):
 		all = append(all, inForce)
+	case strings.HasPrefix(group, "loop/gateway"):
+		all = append(all, t.times("of http", "reader-from-http"), inForce)
 	case group == "loop/file/"+native:
 		all = append(all,
 			t.times("× boxo-from-boxo", "boxo-from-boxo"), t.times("× kubo", "kubo-from-kubo"),

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	gopath "path"
-	"sync"
 	"time"
 
 	"github.com/ipfs/boxo/blockservice"
@@ -86,12 +85,12 @@ func (b *backend) Head(ctx context.Context, p path.ImmutablePath) (gw.ContentPat
 	q := requestOf(ctx)
 	q.body = nil
 	if c.Type() == cid.DagProtobuf {
-		n, size, err := q.node(ctx, c)
+		n, err := q.node(ctx, c)
 		switch {
 		case err != nil:
 			return md, nil, toBoxo(err)
 		case n.Kind == unixfs.Directory || n.Kind == unixfs.Shard:
-			return md, gw.NewHeadResponseForDirectory(weight(&n, size)), nil
+			return md, gw.NewHeadResponseForDirectory(weight(&n)), nil
 		case n.Kind == unixfs.Symlink:
 			return md, gw.NewHeadResponseForSymlink(n.Size), nil
 		}
@@ -124,13 +123,13 @@ func (b *backend) Get(
 	}
 	q := requestOf(ctx)
 	if c.Type() == cid.DagProtobuf {
-		n, size, err := q.node(ctx, c)
+		n, err := q.node(ctx, c)
 		switch {
 		case err != nil:
 			return md, nil, toBoxo(err)
 		case n.Kind == unixfs.Directory || n.Kind == unixfs.Shard:
 			entries, stop := q.list(c)
-			return md, gw.NewGetResponseFromDirectoryListing(uint64(weight(&n, size)), entries, stop), nil
+			return md, gw.NewGetResponseFromDirectoryListing(uint64(weight(&n)), entries, stop), nil
 		case n.Kind == unixfs.Symlink:
 			link, ok := files.NewSymlinkFile(string(n.Data), time.Time{}).(*files.Symlink)
 			if !ok {
@@ -190,18 +189,24 @@ func (b *backend) GetDNSLinkRecord(context.Context, string) (path.Path, error) {
 	return nil, errNoNames
 }
 
-// node reads a block of UnixFS, and returns its length too.
-func (q *request) node(ctx context.Context, c cid.Cid) (unixfs.Node, int64, error) {
+// node reads a block of UnixFS.
+func (q *request) node(ctx context.Context, c cid.Cid) (unixfs.Node, error) {
+	if n, ok := q.Node(c); ok {
+		return n, nil
+	}
 	b, err := q.Get(ctx, c)
 	if err != nil {
-		return unixfs.Node{}, 0, err
+		return unixfs.Node{}, err
 	}
 	n, err := unixfs.Parse(b)
-	return n, int64(b.Size()), err
+	if err == nil {
+		q.Keep(c, n)
+	}
+	return n, err
 }
 
-// weight returns what a directory and all below it weigh, as far as it says so.
-func weight(n *unixfs.Node, size int64) int64 {
+// weight returns what all below a directory weighs, as far as it says so.
+func weight(n *unixfs.Node) (size int64) {
 	for _, l := range n.Links {
 		if l.Tsize > 0 && size+l.Tsize > 0 {
 			size += l.Tsize
@@ -221,7 +226,9 @@ const readAhead = 32 << 20 // bytes asked for beyond where is read, once somethi
 
 // openFile returns a file. It is read as long as the request lasts, whatever becomes of the context that boxo asks in.
 func (q *request) openFile(c cid.Cid) (*file, error) {
-	r, err := unixfs.NewReader(q.ctx, q.getter(), c, unixfs.ReaderConfig{Ahead: q.ahead, AheadBytes: readAhead})
+	r, err := unixfs.NewReader(q.ctx, q.getter(), c, unixfs.ReaderConfig{
+		Ahead: q.ahead, AheadBytes: readAhead, Nodes: q,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -388,36 +395,3 @@ func (f *blockFile) Mode() os.FileMode { return 0 }
 
 // ModTime returns the zero time: a block has none.
 func (f *blockFile) ModTime() time.Time { return time.Time{} }
-
-// typeKey is what the Content-Type of a file depends on: the file, and the end of the name that it is asked for by.
-type typeKey struct {
-	c   cid.Cid
-	ext string
-}
-
-// typeCache remembers the Content-Types of recent files, so that a range does not cost a look at the beginning. It is
-// bounded by forgetting everything when it is full, which is rare and cheap. It is safe for concurrent use.
-type typeCache struct {
-	mu    sync.Mutex
-	types map[typeKey]string
-}
-
-const maxTypes = 4096
-
-func (t *typeCache) get(k typeKey) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.types[k]
-}
-
-func (t *typeCache) put(k typeKey, typ string) {
-	if !k.c.Defined() || typ == "" {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.types == nil || len(t.types) >= maxTypes {
-		t.types = make(map[typeKey]string)
-	}
-	t.types[k] = typ
-}

@@ -94,7 +94,7 @@ func (q *request) carOf(ctx context.Context, c cid.Cid, params gw.CarParams) (ca
 		}
 		return step, err
 	}
-	n, _, err := q.node(ctx, c)
+	n, err := q.node(ctx, c)
 	switch {
 	case errors.Is(err, unixfs.ErrNotUnixFS):
 		return step, nil // what is no UnixFS is an entity by itself

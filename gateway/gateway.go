@@ -79,6 +79,7 @@ type Gateway struct {
 	boxo  http.Handler
 	slots chan struct{} // one for each request that is served
 	types typeCache
+	nodes nodeCache
 	bufs  sync.Pool // of *[]byte, pieceSize long
 }
 

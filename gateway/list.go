@@ -65,7 +65,7 @@ var errShape = errors.New("a sharded directory holds something else, or is too d
 
 // eachEntry calls use with the entries of a directory, whether it is sharded or not.
 func (q *request) eachEntry(ctx context.Context, dir cid.Cid, depth int, use func(unixfs.Link) error) error {
-	n, _, err := q.node(ctx, dir)
+	n, err := q.node(ctx, dir)
 	if err != nil {
 		return err
 	}

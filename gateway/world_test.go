@@ -115,21 +115,31 @@ func content(seed uint64, n int) []byte {
 // file adds a file.
 func (w *world) file(p unixfs.Profile, data []byte) unixfs.Ref {
 	w.t.Helper()
-	b := unixfs.NewBuilder(p, w.mem.put)
-	for rest := data; len(rest) > 0; {
-		n := min(int64(len(rest)), p.ChunkSize)
-		block := p.AppendLeafHead(nil, n)
-		block = append(block, rest[:n]...)
-		block = p.AppendLeafTail(block, n)
-		leaf, err := dray.Hashed(p.LeafPrefix(), block)
-		w.must(err)
-		w.must(w.mem.put(leaf))
-		w.must(b.AddLeaf(leaf.CID(), n, int64(len(block))))
-		rest = rest[n:]
-	}
-	ref, err := b.Finish()
+	ref, err := buildFile(p, data, w.mem.put)
 	w.must(err)
 	return ref
+}
+
+// buildFile makes the blocks of a file.
+func buildFile(p unixfs.Profile, data []byte, put func(dray.Block) error) (unixfs.Ref, error) {
+	b := unixfs.NewBuilder(p, put)
+	for rest := data; len(rest) > 0; {
+		n := min(int64(len(rest)), p.ChunkSize)
+		block := append(p.AppendLeafHead(nil, n), rest[:n]...)
+		block = p.AppendLeafTail(block, n)
+		leaf, err := dray.Hashed(p.LeafPrefix(), block)
+		if err == nil {
+			err = put(leaf)
+		}
+		if err == nil {
+			err = b.AddLeaf(leaf.CID(), n, int64(len(block)))
+		}
+		if err != nil {
+			return unixfs.Ref{}, err
+		}
+		rest = rest[n:]
+	}
+	return b.Finish()
 }
 
 // dir adds a directory: names and children in turn.

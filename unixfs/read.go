@@ -19,6 +19,17 @@ type ReaderConfig struct {
 	// AheadBytes is how far beyond the current leaf Ahead looks, in content bytes. If zero, 16 MiB. To look beyond an
 	// interior node the Reader must load it, and does so halfway there, so that Ahead has had time to bring it.
 	AheadBytes int64
+	// Nodes, if set, remembers interior nodes, for readers that are opened again and again.
+	Nodes NodeCache
+}
+
+// NodeCache remembers nodes that were read, by the CID of their block. Nodes are not changed by anybody. It must be as safe for
+// concurrent use as the readers that have it need.
+type NodeCache interface {
+	// Node returns a node that is remembered, if the reader may have it.
+	Node(c cid.Cid) (Node, bool)
+	// Keep may remember a node.
+	Keep(c cid.Cid, n Node)
 }
 
 // Reader reads a file, block by block as needed. It holds the interior nodes on the way to the current place, and the
@@ -86,6 +97,15 @@ func newFrame(n Node, start int64) readFrame {
 
 // get returns a block of the file.
 func (r *Reader) get(c cid.Cid) (Node, error) {
+	nodes := r.cfg.Nodes
+	if c.Type() == cid.Raw {
+		nodes = nil
+	}
+	if nodes != nil {
+		if n, ok := nodes.Node(c); ok {
+			return r.fileOnly(c, n)
+		}
+	}
 	b, ok := identityBlock(c)
 	if !ok {
 		var err error
@@ -94,10 +114,20 @@ func (r *Reader) get(c cid.Cid) (Node, error) {
 		}
 	}
 	n, err := Parse(b)
-	if err == nil && n.Kind != Raw && n.Kind != File {
-		err = at("read", c, fmt.Errorf("%w: it is a %v", ErrNotFile, n.Kind))
+	if err != nil {
+		return n, err
 	}
-	return n, err
+	if nodes != nil && len(n.Links) > 0 {
+		nodes.Keep(c, n)
+	}
+	return r.fileOnly(c, n)
+}
+
+func (r *Reader) fileOnly(c cid.Cid, n Node) (Node, error) {
+	if n.Kind != Raw && n.Kind != File {
+		return n, at("read", c, fmt.Errorf("%w: it is a %v", ErrNotFile, n.Kind))
+	}
+	return n, nil
 }
 
 // Size returns the file's length in bytes.
