@@ -30,6 +30,8 @@ type ask struct {
 	format string
 	accept string // the header that says so; "" when the format is the URL's
 	cached bool   // only what is local
+	// download says that the answer is to be saved and not shown.
+	download bool
 }
 
 const (
@@ -56,6 +58,7 @@ func readAsk(r *http.Request) (a ask, code int, why string) {
 	if err != nil {
 		return a, http.StatusBadRequest, "the query of the URL cannot be read: " + err.Error()
 	}
+	a.download = q.Get("download") == "true"
 	if f := q.Get("format"); f != "" {
 		known, ok := formats[f]
 		if !ok {
@@ -156,7 +159,11 @@ func readAccept(values []string, format string) (string, string) {
 				if q, err = strconv.ParseFloat(s, 64); err != nil || !(q >= 0 && q <= 1) { // NaN is neither
 					return "", "Accept has a weight q=" + clip(s) + "; right is a number from 0 to 1"
 				}
-				delete(params, "q")
+			}
+			for name := range params {
+				if name != "version" && name != "order" && name != "dups" { // boxo takes no quotes, and knows no others
+					delete(params, name)
+				}
 			}
 			if q > best.q {
 				best = kind{mime.FormatMediaType(t, params), q}
@@ -197,32 +204,48 @@ func rangesOf(h string) int {
 	return strings.Count(h, ",") + 1
 }
 
+// plain reports whether the answer depends on the path alone, but for the part of it that is sent.
+func (a *ask) plain() bool {
+	return a.format == "" && !a.cached && a.r.URL.RawQuery == "" && a.r.Method == http.MethodGet && a.r.Header["Service-Worker"] == nil
+}
+
 // stream reports whether the answer is made while it is sent, so that there are no parts of it.
 func (a *ask) stream() bool { return a.format == formatCAR || a.format == formatTAR }
 
-// forBoxo returns the request as boxo is to see it.
-func (a *ask) forBoxo(ctx context.Context) *http.Request {
-	r := a.r.Clone(ctx)
-	// Of pages that show a graph there is no HEAD: boxo would read the graph.
-	html := r.Method == http.MethodGet && slices.ContainsFunc(r.Header.Values("Accept"), func(s string) bool {
-		return strings.Contains(s, "text/html")
-	})
+// forBoxo returns the request as boxo is to see it: as if it were of this method, and without ranges, which boxo does not make.
+func (a *ask) forBoxo(ctx context.Context, method string) *http.Request {
+	r := a.r.WithContext(ctx) // a copy, but of the header
+	r.Method = method
+	r.Header = make(http.Header, len(a.r.Header))
+	for name, values := range a.r.Header {
+		switch name {
+		case "Accept", "Range", "If-Range":
+		case "X-Forwarded-Host": // it would choose another gateway, and there is one
+		default:
+			r.Header[name] = values
+		}
+	}
+	html := func(s string) bool { return strings.Contains(s, "text/html") }
 	switch {
 	case a.accept != "":
 		r.Header["Accept"] = []string{a.accept}
-	case html:
-		r.Header["Accept"] = []string{"text/html"}
-	default:
-		r.Header.Del("Accept")
+	case method == http.MethodGet && slices.ContainsFunc(a.r.Header["Accept"], html):
+		r.Header["Accept"] = []string{"text/html"} // not for HEAD: boxo would show a graph that it has not read
 	}
 	if a.cached {
 		r.Header["Cache-Control"] = []string{"only-if-cached"}
 	}
-	r.Header.Del("X-Forwarded-Host") // it would choose another gateway, and there is one
+	return r
+}
+
+// forContent returns the request for whoever sends the body.
+func (a *ask) forContent() *http.Request {
 	// Units other than bytes are to be ignored, RFC 9110, section 14.2.
-	if v := r.Header.Get("Range"); v != "" && !strings.HasPrefix(v, "bytes=") {
-		r.Header.Del("Range")
+	if v := a.r.Header.Get("Range"); v == "" || strings.HasPrefix(v, "bytes=") {
+		return a.r
 	}
+	r := a.r.Clone(a.r.Context())
+	r.Header.Del("Range")
 	return r
 }
 

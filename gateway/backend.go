@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	gopath "path"
 	"time"
 
 	"github.com/ipfs/boxo/blockservice"
@@ -67,23 +66,23 @@ func (b *backend) GetBlock(ctx context.Context, p path.ImmutablePath) (gw.Conten
 		return md, nil, toBoxo(err)
 	}
 	if q.ask.format == formatRaw {
-		q.body, q.typeKey = block, typeKey{}
+		q.body = block
 	}
 	return md, block, nil
 }
 
 // Head implements [gw.IPFSBackend]. A file's reader stays behind, to be sent from.
 func (b *backend) Head(ctx context.Context, p path.ImmutablePath) (gw.ContentPathMetadata, *gw.HeadResponse, error) {
-	md, err := b.ResolvePath(ctx, p)
-	if err != nil {
-		return md, nil, err
-	}
-	c := md.LastSegment.RootCid()
-	if !isUnixFS(c) {
-		return b.BlocksBackend.Head(ctx, p)
-	}
 	q := requestOf(ctx)
-	q.body = nil
+	way, err := q.follow(ctx, p.RootCid(), names(p))
+	md, c := way.metadata(), way.last
+	switch {
+	case errors.Is(err, errForeign) || err == nil && !isUnixFS(c):
+		return b.BlocksBackend.Head(ctx, p)
+	case err != nil:
+		return md, nil, toBoxo(err)
+	}
+	q.body, q.way = nil, append(append(q.way, way.visited...), c)
 	if c.Type() == cid.DagProtobuf {
 		n, err := q.node(ctx, c)
 		switch {
@@ -99,11 +98,9 @@ func (b *backend) Head(ctx context.Context, p path.ImmutablePath) (gw.ContentPat
 	if err != nil {
 		return md, nil, toBoxo(err)
 	}
-	q.body, q.typeKey = f, typeKey{c, gopath.Ext(p.String())}
-	md.ContentType = b.g.types.get(q.typeKey)
-	if md.ContentType == "" && q.ask.r.Header.Get("Range") != "" && !f.begins(ctx) {
-		md.ContentType = anyType // to know better would take another block, which nobody asked for
-		q.typeKey = typeKey{}
+	q.body, q.file = f, c
+	if q.ask.r.Header.Get("Range") != "" && !f.begins(ctx) {
+		md.ContentType, q.guess = anyType, true // to know better would take another block, which nobody asked for
 	}
 	return md, gw.NewHeadResponseForFile(&beginning{f: f}, f.Size()), nil
 }

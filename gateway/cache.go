@@ -1,44 +1,65 @@
 package gateway
 
 import (
+	"maps"
+	"net/http"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
 	"dray/unixfs"
 )
 
-// typeKey is what the Content-Type of a file depends on: the file, and the end of the name that it is asked for by.
-type typeKey struct {
-	c   cid.Cid
-	ext string
+// known is how a path was answered: what it names does not change, and neither does what is said of it.
+type known struct {
+	file   cid.Cid
+	way    []cid.Cid // the blocks that say so
+	header http.Header
 }
 
-// typeCache remembers the Content-Types of recent files, so that a range does not cost a look at the beginning. It is
-// bounded by forgetting everything when it is full, which is rare and cheap. It is safe for concurrent use.
-type typeCache struct {
+// knownCache remembers the answers to recent paths of files. It is bounded by forgetting everything when it is full, which is
+// rare and cheap. It is safe for concurrent use.
+type knownCache struct {
 	mu    sync.Mutex
-	types map[typeKey]string
+	paths map[string]known
 }
 
-const maxTypes = 4096
+const maxKnown = 4096
 
-func (t *typeCache) get(k typeKey) string {
+func (t *knownCache) get(path string) (known, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.types[k]
+	k, ok := t.paths[path]
+	return k, ok
 }
 
-func (t *typeCache) put(k typeKey, typ string) {
-	if !k.c.Defined() || typ == "" {
-		return
-	}
+func (t *knownCache) put(path string, k known) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.types == nil || len(t.types) >= maxTypes {
-		t.types = make(map[typeKey]string)
+	if t.paths == nil || len(t.paths) >= maxKnown {
+		t.paths = make(map[string]known)
 	}
-	t.types[k] = typ
+	t.paths[path] = k
+}
+
+// again sends what a path names if it was answered before, and is public still.
+func (g *Gateway) again(out *writer, q *request) bool {
+	if !q.ask.plain() {
+		return false
+	}
+	k, ok := g.known.get(q.ask.r.URL.Path)
+	if !ok || !g.cfg.Public(k.file) || slices.ContainsFunc(k.way, func(c cid.Cid) bool { return !g.cfg.Public(c) }) {
+		return false
+	}
+	f, err := q.openFile(k.file)
+	if err != nil {
+		return false // whoever looks at everything says what is wrong
+	}
+	q.body, out.header = f, maps.Clone(k.header)
+	http.ServeContent(out, q.ask.forContent(), "", time.Time{}, f)
+	return true
 }
 
 // nodeCache remembers interior nodes of recent files and directories, so that a small part of a file does not cost reading the

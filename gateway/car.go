@@ -142,32 +142,28 @@ func window(r *gw.DagByteRange, size int64) (from, to int64, err error) {
 	return from, to + 1, nil
 }
 
-// Read implements [io.Reader]. It fills p as far as there is something.
-func (s *carStream) Read(p []byte) (total int, err error) {
-	for total < len(p) {
+// Read implements [io.Reader].
+func (s *carStream) Read(p []byte) (int, error) {
+	for {
 		if len(s.head) > 0 {
-			n := copy(p[total:], s.head)
-			s.head, total = s.head[n:], total+n
-			continue
+			n := copy(p, s.head)
+			s.head = s.head[n:]
+			return n, nil
 		}
 		if s.body != nil {
-			n, err := s.body.Read(p[total:])
-			total += n
-			if errors.Is(err, io.EOF) {
-				s.body = nil
-			} else if err != nil {
-				return total, err
+			n, err := s.body.Read(p)
+			if n > 0 || len(p) == 0 {
+				return n, nil
 			}
-			continue
+			if !errors.Is(err, io.EOF) {
+				return 0, err
+			}
+			s.body = nil
 		}
 		if err := s.next(); err != nil {
-			if errors.Is(err, io.EOF) && total > 0 {
-				err = nil
-			}
-			return total, err
+			return 0, err
 		}
 	}
-	return total, nil
 }
 
 // WriteTo implements [io.WriterTo], by pieces. What breaks it off is the writer's too, which cuts the connection.
@@ -175,25 +171,11 @@ func (s *carStream) WriteTo(w io.Writer) (total int64, err error) {
 	if s.q.ask.r.Method == http.MethodHead {
 		return 0, nil
 	}
-	buf := s.q.g.bufs.Get().(*[]byte)
-	defer s.q.g.bufs.Put(buf)
-	for {
-		n, err := s.Read(*buf)
-		if n > 0 {
-			m, werr := w.Write((*buf)[:n])
-			total += int64(m)
-			if werr != nil {
-				return total, werr
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return total, nil
-		}
-		if err != nil {
-			s.q.breakOff(err)
-			return total, err
-		}
+	total, err = s.q.copyPieces(w, s, true)
+	if err != nil {
+		s.q.breakOff(err)
 	}
+	return total, err
 }
 
 // Close implements [io.Closer].

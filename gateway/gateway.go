@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -78,7 +79,7 @@ type Gateway struct {
 	parts dray.PartGetter // Local, if it can
 	boxo  http.Handler
 	slots chan struct{} // one for each request that is served
-	types typeCache
+	known knownCache
 	nodes nodeCache
 	bufs  sync.Pool // of *[]byte, pieceSize long
 }
@@ -138,7 +139,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.root.Defined() && g.cfg.Public(a.root) {
 		g.cfg.Used(r.Context(), a.root)
 	}
-	out := &writer{w: w, q: q, buffers: &g.bufs}
+	out := &writer{w: w, q: q}
 	if a.cached && !q.here() {
 		w.WriteHeader(http.StatusPreconditionFailed) // path gateway, "only-if-cached": without payload or headers
 		return
@@ -149,37 +150,31 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve answers a request.
 func (g *Gateway) serve(out *writer, q *request) {
-	r := q.ask.forBoxo(q.ctx)
-	if r.Method != http.MethodGet || q.ask.stream() {
-		g.boxo.ServeHTTP(out, r)
+	method := q.ask.r.Method
+	if method != http.MethodGet || q.ask.stream() {
+		g.boxo.ServeHTTP(out, q.ask.forBoxo(q.ctx, method))
+		return
+	}
+	if g.again(out, q) {
 		return
 	}
 	// The header alone first: what a file or a block is sent with does not depend on which part of it is sent.
-	first := &writer{w: out.w, q: q, buffers: &g.bufs, keep: true}
-	head := r.Clone(q.ctx)
-	head.Method = http.MethodHead
-	if head.Header.Get("Accept") == "text/html" {
-		head.Header.Del("Accept")
-	}
-	head.Header.Del("Range")
-	head.Header.Del("If-Range")
-	g.boxo.ServeHTTP(first, head)
+	first := &writer{w: out.w, q: q, keep: true}
+	g.boxo.ServeHTTP(first, q.ask.forBoxo(q.ctx, http.MethodHead))
 	first.WriteHeader(http.StatusOK) // unless it said otherwise
 	switch {
 	case first.code == http.StatusOK && q.body == nil: // a listing, a symlink: boxo makes it
-		r.Header.Del("Range") // which it would mistake with If-Range, and which nobody needs here
-		r.Header.Del("If-Range")
 		out.header = nil
-		g.boxo.ServeHTTP(out, r)
+		g.boxo.ServeHTTP(out, q.ask.forBoxo(q.ctx, http.MethodGet))
 	case first.code == http.StatusOK:
 		out.header = first.header
+		out.Header().Del("Content-Length") // of the whole
 		if q.guess {
 			out.Header().Set("Content-Type", anyType)
-		} else {
-			g.types.put(q.typeKey, out.Header().Get("Content-Type"))
+		} else if q.ask.plain() {
+			g.known.put(q.ask.r.URL.Path, known{q.file, q.way, maps.Clone(out.header)})
 		}
-		out.Header().Del("Content-Length") // of the whole
-		http.ServeContent(out, r, "", time.Time{}, q.body)
+		http.ServeContent(out, q.ask.forContent(), "", time.Time{}, q.body)
 	default:
 		out.header, out.code = first.header, first.code
 		_, _ = out.Write(first.kept)

@@ -37,9 +37,12 @@ type request struct {
 	wg     sync.WaitGroup // the watch
 
 	// Owned by the handler's goroutine.
-	body    io.ReadSeeker // what is to be sent, if it is a file or a block
-	typeKey typeKey       // of the body
-	guess   bool          // the type of the body could not be found out
+	body  io.ReadSeeker // what is to be sent, if it is a file or a block
+	file  cid.Cid       // of which file
+	way   []cid.Cid     // the blocks that were read to find it
+	guess bool          // the type of the body could not be found out
+	// beforeWait, if set, is called before the request waits for others.
+	beforeWait func()
 
 	mu      sync.Mutex
 	fetch   Fetch // nil until something is missing
@@ -124,6 +127,9 @@ func (q *request) Get(ctx context.Context, c cid.Cid) (dray.Block, error) {
 	wanted := c
 	if !public {
 		wanted = decoy(c)
+	}
+	if q.beforeWait != nil {
+		q.beforeWait()
 	}
 	q.wait(1)
 	b, err := f.Get(ctx, wanted)

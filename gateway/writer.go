@@ -1,13 +1,13 @@
 package gateway
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"maps"
-	"mime"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -23,10 +23,9 @@ const (
 // writer is a [http.ResponseWriter] that sends the header with the first piece of the body, so that what fails before
 // can still be answered as an error. If keep is set it sends nothing at all. It is used by one goroutine.
 type writer struct {
-	w       http.ResponseWriter
-	q       *request
-	buffers *sync.Pool
-	keep    bool
+	w    http.ResponseWriter
+	q    *request
+	keep bool
 
 	header http.Header // not sent yet
 	code   int         // 0: nobody said
@@ -74,25 +73,77 @@ func (w *writer) ReadFrom(r io.Reader) (total int64, err error) {
 	if w.keep || w.q.ask.r.Method == http.MethodHead {
 		return 0, http.ErrBodyNotAllowed
 	}
-	buf := w.buffers.Get().(*[]byte)
-	defer w.buffers.Put(buf)
-	for {
-		n, err := io.ReadFull(r, *buf)
-		if n > 0 {
-			m, werr := w.Write((*buf)[:n])
-			total += int64(m)
-			if werr != nil {
-				return total, werr
+	lr, ok := r.(*io.LimitedReader)
+	own := ok && lr.R == w.q.body // not read by somebody else, who has a goroutine for it
+	total, err = w.q.copyPieces(w, r, own)
+	if err != nil && w.err == nil && !errors.Is(err, errClient) {
+		w.err = err
+	}
+	return total, err
+}
+
+// errClient means that the client takes no more.
+var errClient = errors.New("the client takes no more")
+
+// copyPieces copies r to w in pieces. What has been read goes out before the request waits for others, if r is read on this
+// goroutine (own). An error of w wraps errClient.
+func (q *request) copyPieces(w io.Writer, r io.Reader, own bool) (total int64, err error) {
+	buf := q.g.bufs.Get().(*[]byte)
+	defer q.g.bufs.Put(buf)
+	piece := *buf
+	from, to := 0, 0 // what is read and not written
+	write := func() error {
+		n, err := w.Write(piece[from:to])
+		total += int64(n)
+		from = to
+		if err != nil {
+			return fmt.Errorf("%w: %w", errClient, err)
+		}
+		return nil
+	}
+	var late error // of writing while waiting
+	if own {
+		q.beforeWait = func() {
+			if from == to || late != nil {
+				return
+			}
+			if late = write(); late == nil {
+				if f, ok := w.(http.Flusher); ok {
+					f.Flush()
+				}
 			}
 		}
-		switch err {
-		case nil:
-		case io.EOF, io.ErrUnexpectedEOF:
+		defer func() { q.beforeWait = nil }()
+	}
+	for {
+		if from == to {
+			from, to = 0, 0
+		}
+		n, err := r.Read(piece[to:])
+		if late != nil {
+			return total, late
+		}
+		to += n
+		if to == len(piece) || err != nil || !own {
+			if from < to {
+				if werr := write(); werr != nil {
+					return total, werr
+				}
+			}
+		}
+		if err == io.EOF { // and nothing that wraps it, which is of what is read from
 			return total, nil
-		default:
-			w.err = err
+		}
+		if err != nil {
 			return total, err
 		}
+	}
+}
+
+// Flush implements [http.Flusher].
+func (w *writer) Flush() {
+	if w.sent {
+		_ = http.NewResponseController(w.w).Flush() // where it can
 	}
 }
 
@@ -112,7 +163,7 @@ func (w *writer) complete() {
 	h := w.Header()
 	guardHeader(h)
 	// Path gateway, "download": an answer to download=true is an attachment, with or without a name.
-	if w.q.ask.r.URL.Query().Get("download") == "true" && !strings.HasPrefix(h.Get("Content-Disposition"), "attachment") {
+	if w.q.ask.download && !strings.HasPrefix(h.Get("Content-Disposition"), "attachment") {
 		h.Set("Content-Disposition", "attachment")
 	}
 }
@@ -121,8 +172,8 @@ func (w *writer) complete() {
 // other doors.
 func guardHeader(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
-	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
-	if err != nil || strings.HasSuffix(t, "html") || strings.HasSuffix(t, "xml") {
+	t, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	if t = strings.TrimSpace(t); t == "" || strings.HasSuffix(t, "html") || strings.HasSuffix(t, "xml") {
 		h.Set("Content-Security-Policy", "sandbox allow-downloads allow-popups")
 	}
 	h.Set("Referrer-Policy", "same-origin") // what is linked to learns no CID
