@@ -345,6 +345,7 @@ func (s *script) request(name string, args []string) {
 			}
 		}
 		_, cfg.Only = o["only"]
+		_, cfg.Bystander = o["bystander"]
 		if o["max"] != "" {
 			cfg.MaxWaiting = s.number(o["max"])
 		}

@@ -213,8 +213,11 @@ func (q *request) begin() Fetch {
 		if !q.g.cfg.Public(root) {
 			root = decoy(root)
 		}
-		q.fetch = q.g.cfg.Fetch(root)
-		f := q.fetch
+		f := q.g.cfg.Fetch(root)
+		if f == nil {
+			return nil
+		}
+		q.fetch = f
 		q.wg.Go(func() { q.watch(f) })
 	}
 	return q.fetch

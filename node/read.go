@@ -41,6 +41,9 @@ func (s *Session) Open(ctx context.Context, root cid.Cid) (*File, error) {
 	return &File{Reader: r, ahead: a}, nil
 }
 
+// Finds reports whether the Node looks for peers that have what it misses, beyond those that are connected or named.
+func (n *Node) Finds() bool { return n.cfg.Finder != nil }
+
 // Reading returns the Session as a Getter for what somebody waits for, which comes before what was only asked for
 // ahead.
 func (s *Session) Reading() dray.Getter { return reading{s} }

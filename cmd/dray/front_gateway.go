@@ -27,7 +27,12 @@ func openGateway(_ context.Context, h *house, s settings.Settings) (opened, erro
 		Timeout: time.Duration(s.Gateway.Timeout), Requests: s.Gateway.Requests, Trustless: s.Gateway.Trustless, Log: h.env.log(),
 	}
 	if s.Gateway.Fetch && h.net != nil {
-		cfg.Fetch = func(root cid.Cid) gateway.Fetch { return newGatewayFetch(h.node, root) }
+		cfg.Fetch = func(root cid.Cid) gateway.Fetch {
+			if !h.node.Finds() && len(h.node.Peers()) == 0 {
+				return nil // nobody to ask, and nobody will come by waiting
+			}
+			return newGatewayFetch(h.node, root)
+		}
 	}
 	g, err := gateway.New(cfg)
 	if err != nil {

@@ -170,3 +170,37 @@ func TestGrow(t *testing.T) {
 		wantLeaf(t, s, b)
 	}
 }
+
+// Parts of blocks are what stands there, wherever a block lies, and only as long as that is certain.
+func TestGetPart(t *testing.T) {
+	s := openStore(t, Config{SmallBlock: 100})
+	f := writeFile(t, filepath.Join(t.TempDir(), "f"), 1, 3, 20_000)
+	f.reference(t, s)
+	small, big := storetest.Block(7, 50), storetest.Block(8, 5000)
+	must(t, s.Put(t.Context(), small, big))
+	all := append([]dray.Block{small, big}, f.leaves...)
+	for _, b := range all {
+		wantLeaf(t, s, b) // which settles what was indexed too soon after it was written
+		for _, r := range [][2]int{{0, 0}, {0, 1}, {3, 20}, {0, b.Size()}, {b.Size() - 5, 5}, {b.Size() - 5, 50}, {b.Size(), 9}} {
+			p := make([]byte, r[1])
+			n, size, err := s.GetPart(t.Context(), b.CID(), p, int64(r[0]))
+			want := b.Data()[r[0]:min(r[0]+r[1], b.Size())]
+			if err != nil || size != int64(b.Size()) || !bytes.Equal(p[:n], want) {
+				t.Errorf("%v from %d, %d bytes: %d of %d, %v", b.CID(), r[0], r[1], n, size, err)
+			}
+		}
+	}
+	if _, _, err := s.GetPart(t.Context(), storetest.Block(9, 10).CID(), nil, 0); !errors.Is(err, dray.ErrNotFound) {
+		t.Errorf("a block that is not here: %v", err)
+	}
+	overwrite(t, f.path, 20_005) // in the second leaf
+	for i, b := range f.leaves {
+		n, _, err := s.GetPart(t.Context(), b.CID(), make([]byte, 10), 0)
+		if !errors.Is(err, dray.ErrNotFound) {
+			t.Errorf("leaf %d of a file that has changed: %d bytes, %v", i, n, err)
+		}
+	}
+	if _, _, err := s.GetPart(t.Context(), f.leaves[1].CID(), make([]byte, 10), 0); err == nil {
+		t.Error("a leaf that is another now is served by parts")
+	}
+}
