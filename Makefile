@@ -27,7 +27,7 @@ tools:
 		echo 'make: gofumpt and staticcheck could not be built: see internal/tools/go.mod; they come from the Go module proxy' >&2; exit 1; }
 
 # Tests that need more than Go stand behind build tags: TAG:PACKAGE.
-tagged = browser:./dash netns:./cmd/dray
+tagged = browser:./dash netns:./cmd/dray s3:./edge
 .PHONY: lint
 lint: tools ## formatting, vet, staticcheck and the rules of internal/arch
 	@files=$$($(tool) gofumpt -l .) || exit 1; \
@@ -43,7 +43,7 @@ check: lint ## lint, then all tests with the race detector: under a minute once 
 	go test -race ./...
 
 .PHONY: test
-test: lint race heavy deploy-check browser netns ## everything that a change must pass; installs what it needs
+test: lint race heavy s3 browser netns deploy-check ## everything that a change must pass; installs what it needs
 
 # The race detector needs cgo and a C compiler. Without one this installs it where that is possible, and else stops: a run
 # without the detector is not the same test.
@@ -101,6 +101,15 @@ netns: ## hosts behind routers, in network namespaces; needs root, iproute2 and 
 	@$(netns_works) || { echo "make netns: hosts cannot be made: that needs root, iproute2 (ip) and nftables (nft)," \
 		"and a kernel that lets network namespaces be made" >&2; exit 1; }
 	go test -tags netns -count=1 -run '^TestNetns' ./cmd/dray
+
+# The edge reads from a real server that speaks S3, which is built once from the module proxy.
+s3_server := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+s3_bin = $(shell go env GOCACHE)/dray-$(subst /,-,$(subst @,-,$(s3_server)))
+.PHONY: s3
+s3: ## the edge with a real server that speaks S3
+	@[[ -x $(s3_bin)/versitygw ]] || GOBIN=$(s3_bin) go install $(s3_server) || { \
+		echo "make test: $(s3_server), which the tests of buckets need, cannot be built; it comes from the Go module proxy" >&2; exit 1; }
+	DRAY_S3_SERVER=$(s3_bin)/versitygw go test -tags s3 -run Bucket ./edge
 
 SEEDS ?= 10000
 .PHONY: nightly

@@ -48,6 +48,8 @@ type Settings struct {
 	Find Find `toml:"find"`
 	// Reach is how this host finds others and is found.
 	Reach Reach `toml:"reach"`
+	// Edge is the cache before origins.
+	Edge EdgeCache `toml:"edge"`
 }
 
 // Default returns the settings of a daemon that was told nothing.
@@ -64,6 +66,7 @@ func Default() Settings {
 		Hub:      Hub{On: true},
 		Upstream: defaultUpstream(),
 		Reach:    defaultReach(),
+		Edge:     defaultEdge(),
 	}
 }
 
@@ -81,5 +84,6 @@ func (s *Settings) Check() error {
 		s.Upstream.check(),
 		s.Find.check(),
 		s.Reach.check(),
+		s.Edge.check(),
 	)
 }

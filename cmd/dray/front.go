@@ -56,6 +56,7 @@ var fronts = []front{
 	{"dash", openDash},
 	frontHub,
 	{"routing", openRouting},
+	{"edge", openEdge},
 }
 
 // router returns a handler that finds the route of a path.

@@ -38,6 +38,7 @@ type house struct {
 	leaving  atomic.Bool // a daemon was told to stop
 	bans     banList
 	door     *door
+	edge     edgeDoor
 	settings *settings.Effective // nil when offline
 	repos    *repos
 	upstream *upstream // nil without one

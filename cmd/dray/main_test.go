@@ -71,7 +71,7 @@ func TestScripts(t *testing.T) {
 			"proxy": cmdProxy, "start": cmdStart, "outlast": cmdOutlast, "spawn": cmdSpawn, "end": cmdEnd, "ended": cmdEnded,
 			"last": cmdLast, "again": cmdAgain, "throttle": cmdThrottle, "mayhem": cmdMayhem, "slay": cmdSlay, "carried": cmdCarried, "await": cmdAwait, "eventually": cmdEventually, "cull": cmdCull, "moved": cmdMoved,
 			"setlast": cmdSetLast, "garble": cmdGarble, "checkpoint": cmdCheckpoint, "tensors": cmdSameTensors,
-			"retry": cmdRetry, "fetch": cmdFetch,
+			"retry": cmdRetry, "website": cmdWebsite, "fetch": cmdFetch,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DRAY_HOME", filepath.Join(e.WorkDir, "home"))
@@ -225,7 +225,7 @@ func cmdStartServe(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv(args[0], id.Addrs[0])
 	ts.Setenv(args[0]+"_peer", id.Peer)
-	ts.Setenv(args[0]+"_http", id.HTTP)
+	ts.Setenv(args[0]+"_http", strings.TrimSuffix(id.HTTP, "/"))
 }
 
 func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {

@@ -81,6 +81,7 @@ var commands = []func(*env) *cobra.Command{
 	newLs,
 	newTensors,
 	newCat,
+	newWarm,
 	newStat,
 	newSeed,
 	newPin,

@@ -118,7 +118,7 @@ func tasks() []served {
 		taskAdd, taskGet, taskCat, taskID, taskRoots, taskList, taskTensors, taskStat, taskRemove, taskVerify, taskPeers, taskFind, taskBan, taskUnban,
 		taskLimit, taskStatus, taskDoctor,
 		taskBlockGet, taskBlockPut, taskBlockStat, taskCarExport, taskCarImport, taskUnshare,
-		taskGC, taskRoot, taskOrder, taskJobs, taskJobsSteer, taskJobsWait,
+		taskGC, taskRoot, taskOrder, taskJobs, taskJobsSteer, taskJobsWait, taskWarm, taskEdgeStats,
 		taskPublish, taskRepos, taskReposRemove,
 	}
 }
