@@ -43,7 +43,7 @@ const (
 )
 
 func defaultEdge() EdgeCache {
-	return EdgeCache{Size: 10_000_000_000, TTL: Duration(time.Hour), Stale: Duration(24 * time.Hour), Origins: []EdgeOrigin{}}
+	return EdgeCache{Size: 10_000_000_000, TTL: Duration(time.Hour), Stale: Duration(24 * time.Hour)}
 }
 
 const mostOrigins = 100

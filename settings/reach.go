@@ -29,7 +29,7 @@ type Reach struct {
 
 func defaultReach() Reach {
 	return Reach{
-		LAN: true, DHT: "private", Bootstrap: []string{}, Traverse: true, MapPorts: true, Relays: []string{},
+		LAN: true, DHT: "private", Traverse: true, MapPorts: true,
 		RelayData: 64 << 20, RelayFor: Duration(10 * time.Minute), RelayPeers: 512,
 	}
 }

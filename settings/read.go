@@ -226,6 +226,9 @@ func (r *reading) primitive(about toml.MetaData, name string, p toml.Primitive) 
 			}
 		}
 		v.Set(fresh.Elem())
+		if v.Kind() == reflect.Slice && v.Len() == 0 {
+			v.SetZero() // an empty list is none
+		}
 		r.e.from[name] = at
 		return
 	}

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"strconv"
 	"sync/atomic"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -36,19 +33,3 @@ func (c *countedResponse) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// cmdFetch gets a URL into a file, and compares the status and X-Cache.
-func cmdFetch(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 3 || len(args) == 4, "fetch URL FILE STATUS [X-CACHE]")
-	resp, err := http.Get(args[0])
-	ts.Check(err)
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o644))
-	if strconv.Itoa(resp.StatusCode) != args[2] {
-		ts.Fatalf("%s: %s, want %s: %.200q", args[0], resp.Status, args[2], b)
-	}
-	if len(args) == 4 && resp.Header.Get("X-Cache") != args[3] {
-		ts.Fatalf("%s: X-Cache is %q, want %q", args[0], resp.Header.Get("X-Cache"), args[3])
-	}
-}
