@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -84,7 +85,7 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 	default:
 		if w.Header().Get("ETag") == "" {
-			w.Header().Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(b)))
+			w.Header().Set("ETag", fmt.Sprintf(`"%x"`, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))))
 		}
 		w.Header().Set("Content-Type", "application/octet-stream")
 		http.ServeContent(&slowWriter{ResponseWriter: w, u: u, r: r, before: before}, r, "", time.Time{}, bytes.NewReader(b))

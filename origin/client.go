@@ -100,9 +100,12 @@ func newClient(cfg Config, names *net.Resolver) *http.Client {
 	g.next = &http.Transport{
 		DialContext: dial.DialContext, TLSClientConfig: cfg.TLS,
 		TLSHandshakeTimeout: cfg.Timeout, ResponseHeaderTimeout: cfg.Timeout,
-		MaxResponseHeaderBytes: cfg.MaxHeader, MaxConnsPerHost: cfg.Connections, MaxIdleConnsPerHost: cfg.Connections,
-		MaxIdleConns: 4 * cfg.Connections, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
-		ReadBufferSize: 64 << 10,
+		MaxResponseHeaderBytes: cfg.MaxHeader, MaxConnsPerHost: cfg.Connections,
+		DisableCompression: true,
+		// What a server sends beyond a body may be taken for the answer to the next request on its connection: net/http
+		// looks for it only after the connection can be used again. So there is no next request.
+		DisableKeepAlives: true,
+		ReadBufferSize:    64 << 10,
 	}
 	return &http.Client{Transport: g, CheckRedirect: g.checkRedirect}
 }

@@ -21,6 +21,6 @@
 // # What it does not do
 //
 // It does not retry, cache or choose between servers. It does not go through a proxy, behind which an address cannot
-// be checked. It speaks HTTP/1.1: one connection for each transfer is faster for large bodies than several in one.
-// Bytes that follow a body beyond its Content-Length are never part of an answer; their connection is closed.
+// be checked. It speaks HTTP/1.1, one connection for each request: what a server sends beyond the length that it
+// announced is then never taken for an answer, and for large bodies, which it is for, the handshake does not count.
 package origin
