@@ -516,6 +516,13 @@ func TestNetnsNeighbours(t *testing.T) {
 	if len(all[0].Addrs) != 2 {
 		t.Errorf("is told %v", all[0].Addrs)
 	}
+	// So what one has, the other gets by its name alone.
+	other := []string{"DRAY_HOME=" + filepath.Join(w.dir, "twin.home")}
+	r := w.get("twin", other, w.file("getter", "near.bin", 3_000_000), "-o", "near.got")
+	w.same("near.bin", "near.got")
+	if len(r.Sources) != 1 || r.Sources[0].Peer != getter.Peer {
+		t.Errorf("the sources are %+v", r.Sources)
+	}
 	if all := seen(filepath.Join(w.dir, "twin", "swarm.key")); len(all) != 0 {
 		t.Errorf("a host of another swarm saw %v", all)
 	}
@@ -544,5 +551,28 @@ func look(t *testing.T) {
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(all); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestNetnsDHT has a host get by name alone what another one holds, behind another router: both know the hub outside and nobody
+// else, and the DHT says who has it and through which relay.
+func TestNetnsDHT(t *testing.T) {
+	w := newWorld(t, cone, cone)
+	_, env := w.hub(nil)
+	seed := w.serve("seed", env, everywhere...)
+	w.leased("seed")
+	c := w.file("seed", "far.bin", 3_000_000)
+	w.serve("getter", env, everywhere...)
+	w.leased("getter")
+	var out string
+	w.until("the DHT says who has it", func() bool {
+		b, err := w.command("getter", nil, "find", c, "--json").Output()
+		out = string(b)
+		return err == nil && strings.Contains(out, seed.Peer)
+	})
+	r := w.get("getter", nil, c, "-o", "far.got")
+	w.same("far.bin", "far.got")
+	if len(r.Sources) != 1 || r.Sources[0].Peer != seed.Peer {
+		t.Errorf("the sources are %+v", r.Sources)
 	}
 }
