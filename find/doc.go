@@ -59,7 +59,8 @@ func (s Source) String() string {
 type Provider struct {
 	// ID names the peer.
 	ID dray.PeerID
-	// Addrs are where it may be, the latest first. They belong to the table: do not change them.
+	// Addrs are where it may be, the latest first; in what the table returns, without the peer's id. They belong to the table: do
+	// not change them.
 	Addrs []string
 	// Source is how it became known, the most believable way if there were several.
 	Source Source

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -200,10 +201,13 @@ func (t *Table) addresses(p *peer, addrs []string) (fresh bool) {
 	if len(addrs) == 0 {
 		return false
 	}
-	for _, a := range addrs {
-		fresh = fresh || !slices.Contains(p.addrs, a)
+	var list []string
+	for _, a := range addrs[:min(len(addrs), maxAddrs)] {
+		if a = strings.TrimSuffix(a, "/p2p/"+p.id.String()); !slices.Contains(list, a) {
+			list = append(list, a)
+			fresh = fresh || !slices.Contains(p.addrs, a)
+		}
 	}
-	list := slices.Clone(addrs[:min(len(addrs), maxAddrs)])
 	for _, a := range p.addrs {
 		if len(list) < maxAddrs && !slices.Contains(list, a) {
 			list = append(list, a)

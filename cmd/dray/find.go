@@ -69,6 +69,7 @@ const (
 	here        = "here"
 	probeWithin = 10 * time.Second
 	probesMost  = 8 // at a time
+	addrsShown  = 3 // of a provider, to people
 )
 
 // findResult is what came of it.
@@ -113,8 +114,11 @@ func (p *provider) print(e *env) {
 	case p.Holds != nil:
 		word = "does not have it"
 	}
-	e.printf("%s  %s  by %s after %s  %s", p.Peer, word, p.By, seconds(time.Duration(p.FoundSeconds*float64(time.Second))),
-		strings.Join(p.Addrs, " "))
+	where := strings.Join(p.Addrs[:min(len(p.Addrs), addrsShown)], " ")
+	if more := len(p.Addrs) - addrsShown; more > 0 {
+		where += fmt.Sprintf(" and %d more", more)
+	}
+	e.printf("%s  %s  by %s after %s  %s", p.Peer, word, p.By, seconds(time.Duration(p.FoundSeconds*float64(time.Second))), where)
 }
 
 // verdictOf is the error of a search that found nobody who could deliver.
