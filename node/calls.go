@@ -131,7 +131,7 @@ func (c *calls) verdict(root cid.Cid, waits []exchange.Standing, unreached []Unr
 		return nil // somebody is being dialled
 	}
 	if len(denied) > 0 {
-		return RefusedError(root, denied)
+		return RefusedError(root, Among(denied, c.peers))
 	}
 	if len(unreached) == 0 {
 		return &dray.Error{Op: "get", CID: root, Err: NobodyHas(len(waits))}
@@ -156,6 +156,20 @@ func NobodyHas(asked int) error {
 		return fmt.Errorf("%w: nobody was found who has it", dray.ErrNotFound)
 	}
 	return fmt.Errorf("%w: asked %d peers, none of them has it", dray.ErrNotFound, asked)
+}
+
+// Among returns those of ids that were named, or all if none was: who was asked only because he is connected says nothing.
+func Among(ids []dray.PeerID, named []transport.Peer) []dray.PeerID {
+	var some []dray.PeerID
+	for _, p := range named {
+		if slices.Contains(ids, p.ID) {
+			some = append(some, p.ID)
+		}
+	}
+	if len(some) == 0 {
+		return ids
+	}
+	return some
 }
 
 // besides returns those of list that are not in others.

@@ -149,7 +149,7 @@ func (a *asking) hopeless() error {
 	case len(waits)+len(lines) == 0:
 		return &tried{err: &dray.Error{Op: "get", CID: a.root, Err: node.NobodyHas(0)}}
 	case len(denied) > 0:
-		return &tried{err: node.RefusedError(a.root, denied), lines: append(lines, waitLines(waits)...)}
+		return &tried{err: node.RefusedError(a.root, node.Among(denied, a.peers)), lines: append(lines, waitLines(waits)...)}
 	case node.AllRefuse(away):
 		return &tried{err: a.node.NotAdmittedError(a.root, away), lines: waitLines(waits)}
 	case len(lines) > 0:

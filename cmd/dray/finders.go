@@ -167,7 +167,9 @@ func (f *finders) lookAround() {
 		f.began.Store(time.Now().UnixNano())
 		f.wg.Go(func() {
 			_ = f.lan.Discover(f.ctx, func(p transport.Peer) { // without neighbours there are the other finders
-				f.seek.Neighbour(p, lanTTL)
+				if !f.seek.Neighbour(p, lanTTL) {
+					return
+				}
 				for _, slot := range []chan struct{}{f.came, f.stay} {
 					select {
 					case slot <- struct{}{}:

@@ -150,13 +150,15 @@ func (f *Finder) Learn(c cid.Cid, p find.Provider, ttl time.Duration) {
 	}
 }
 
-// Neighbour notes that a peer is on the local network, for ttl.
-func (f *Finder) Neighbour(p transport.Peer, ttl time.Duration) {
+// Neighbour notes that a peer is on the local network, for ttl, and reports whether that is news.
+func (f *Finder) Neighbour(p transport.Peer, ttl time.Duration) (fresh bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if p.ID != f.cfg.Self && f.table.LearnAround(f.now(), find.Provider{ID: p.ID, Addrs: p.Addrs}, ttl) {
 		f.table.Changed()
+		return true
 	}
+	return false
 }
 
 // Neighbours returns the peers of the local network, the most promising first.
