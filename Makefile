@@ -27,7 +27,7 @@ tools:
 		echo 'make: gofumpt and staticcheck could not be built: see internal/tools/go.mod; they come from the Go module proxy' >&2; exit 1; }
 
 # Tests that need more than Go stand behind build tags: TAG:PACKAGE.
-tagged = browser:./dash netns:./cmd/dray s3:./edge
+tagged = browser:./dash netns:./cmd/dray npm:./cmd/dray s3:./edge
 .PHONY: lint
 lint: tools ## formatting, vet, staticcheck and the rules of internal/arch
 	@files=$$($(tool) gofumpt -l .) || exit 1; \
@@ -43,7 +43,7 @@ check: lint ## lint, then all tests with the race detector: under a minute once 
 	go test -race ./...
 
 .PHONY: test
-test: lint race heavy s3 browser netns deploy-check ## everything that a change must pass; installs what it needs
+test: lint race heavy npm s3 browser netns deploy-check ## everything that a change must pass; installs what it needs
 
 # The race detector needs cgo and a C compiler. Without one this installs it where that is possible, and else stops: a run
 # without the detector is not the same test.
@@ -110,6 +110,16 @@ s3: ## the edge with a real server that speaks S3
 	@[[ -x $(s3_bin)/versitygw ]] || GOBIN=$(s3_bin) go install $(s3_server) || { \
 		echo "make test: $(s3_server), which the tests of buckets need, cannot be built; it comes from the Go module proxy" >&2; exit 1; }
 	DRAY_S3_SERVER=$(s3_bin)/versitygw go test -tags s3 -run Bucket ./edge
+
+# The client of the Hugging Face Hub for JavaScript, as cmd/dray/testdata/npm pins it, downloads from real daemons.
+npm_home = $(CURDIR)/bin/npm
+.PHONY: npm
+npm: ## let the Hub's real client for JavaScript download from daemons
+	@command -v npm >/dev/null || { [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; } || true
+	@command -v npm >/dev/null || { echo "make npm: npm is missing: install nodejs (18 or newer) and npm" >&2; exit 1; }
+	@mkdir -p $(npm_home) && cp cmd/dray/testdata/npm/* $(npm_home)/ && cd $(npm_home) && npm ci --silent --no-audit --no-fund --ignore-scripts
+	DRAY_NPM=$(npm_home) go test -tags npm -count 1 -run 'TestNPM' ./cmd/dray
 
 SEEDS ?= 10000
 .PHONY: nightly
