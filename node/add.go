@@ -40,6 +40,8 @@ type AddConfig struct {
 	// Hidden includes files whose names begin with a dot in directories; without it they are left out. A path named in
 	// the call is always added.
 	Hidden bool
+	// Follow takes symbolic links to files for those files; one to anything else is an error. Without it links are added as links.
+	Follow bool
 	// Guard, if set, is a CID that nobody has: what is added is nobody's until the caller, who has closed the root by then,
 	// calls [Node.Unguard] with it.
 	Guard cid.Cid
@@ -162,6 +164,8 @@ func (a *adder) add(path string, depth int) (unixfs.Ref, error) {
 		return a.addFile(path)
 	case mode.IsDir():
 		return a.addDir(path, depth)
+	case mode&fs.ModeSymlink != 0 && a.cfg.Follow:
+		return a.addLinked(path)
 	case mode&fs.ModeSymlink != 0:
 		target, err := os.Readlink(path)
 		if err != nil {
@@ -170,6 +174,20 @@ func (a *adder) add(path string, depth int) (unixfs.Ref, error) {
 		return unixfs.BuildSymlink(a.cfg.Profile, target, a.emit)
 	}
 	return unixfs.Ref{}, fmt.Errorf("add %s: neither a file, a directory nor a symbolic link", path)
+}
+
+// addLinked adds the file that a symbolic link leads to, by the path at which it lies.
+func (a *adder) addLinked(path string) (unixfs.Ref, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return unixfs.Ref{}, err
+	}
+	if info, err := os.Stat(real); err != nil {
+		return unixfs.Ref{}, err
+	} else if !info.Mode().IsRegular() {
+		return unixfs.Ref{}, fmt.Errorf("add %s: the link leads to %s, which is no file", path, real)
+	}
+	return a.addFile(real)
 }
 
 func (a *adder) addDir(path string, depth int) (unixfs.Ref, error) {

@@ -91,6 +91,8 @@ type addRequest struct {
 	Copy     bool   `json:"copy,omitempty"`
 	OnlyHash bool   `json:"only_hash,omitempty"`
 	Hidden   bool   `json:"hidden,omitempty"`
+	// Follow takes links to files for the files.
+	Follow bool `json:"follow,omitempty"`
 	// Share says who may have it, if the rule is to change: see share.go. Label is for a ticket.
 	Share string `json:"share,omitempty"`
 	Label string `json:"label,omitempty"`
@@ -238,7 +240,7 @@ func addPath(ctx context.Context, h *house, q addRequest, p pipes[addNote]) (add
 		}
 	}
 	r, err := h.node.Add(ctx, q.Path, node.AddConfig{
-		Guard: pending, Profile: profile, Layout: layouts[q.Layout], Copy: q.Copy, OnlyHash: q.OnlyHash, Hidden: q.Hidden,
+		Guard: pending, Profile: profile, Layout: layouts[q.Layout], Copy: q.Copy, OnlyHash: q.OnlyHash, Hidden: q.Hidden, Follow: q.Follow,
 		Progress: func(a node.AddProgress) {
 			p.note(addNote{Path: a.Path, Done: a.Bytes, Total: a.Total, Files: a.Files})
 		},

@@ -244,7 +244,7 @@ func (d *digesting) commit(ctx context.Context, root cid.Cid) (*names.Commit, er
 			c.Dir = root
 			continue
 		case unixfs.Symlink:
-			return nil, usagef("%s is a symbolic link, and repositories have none; publish a copy with what it points to (`cp -rL`)", e.Path)
+			return nil, usagef("%s is a symbolic link, and repositories have none", e.Path)
 		}
 		f := names.File{Path: e.Path, Size: e.Size, Root: e.CID}
 		if f.Path == "" {
@@ -372,6 +372,9 @@ func (d *digesting) open(ctx context.Context, f *names.File) (in io.ReadCloser, 
 		path := d.q.Path
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
 			path = filepath.Join(path, filepath.FromSlash(f.Path))
+		}
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
 		}
 		if file, err := os.Open(path); err == nil && d.h.store.Unchanged(path) {
 			return file, func() bool { return d.h.store.Unchanged(path) }, nil

@@ -141,6 +141,7 @@ func runShare(ctx context.Context, e *env, q addRequest, repo repoOptions, liste
 	if err != nil {
 		return err
 	}
+	q.Follow = name != nil // repositories have no links, and what clients of the Hub keep consists of them
 	if q.Label != "" && q.Share != sharePrivate {
 		return usagef("--label names a private ticket; say --private, too")
 	}
