@@ -69,12 +69,22 @@ type Published struct {
 // asked is what came of a question.
 type asked struct {
 	at time.Time
+	// took is how long it took: some peers may be slow.
+	took time.Duration
 	// strangers are keys that answered and are not trusted.
 	strangers []dray.PeerID
 }
 
 // query is a question that is out: others who have it, too, wait for its end.
 type query struct{ done chan struct{} }
+
+// slowness is how many times as long as it took to ask nobody is asked again, so that slow peers cost a twentieth of the time.
+const slowness = 20
+
+// good reports whether the answer is good still, if it would be for that long had it come at once.
+func (a *asked) good(d time.Duration) bool {
+	return !a.at.IsZero() && time.Since(a.at) < max(d, slowness*a.took)
+}
 
 const (
 	rememberedBlocks  = 32 // commits, which may be large
@@ -152,18 +162,26 @@ func (p *Published) Record(ctx context.Context, repo names.Repo, revision string
 	if r != nil && fresh {
 		return r, nil
 	}
-	if err := p.ask(ctx, q); err != nil && r == nil {
-		return nil, err
+	var wg sync.WaitGroup
+	if revision != mainRevision && !p.knows(repo) { // is it the repository that is not there, or the revision?
+		wg.Go(func() { _ = p.ask(ctx, names.Question{Repo: repo, Revision: mainRevision}) }) // ctx's, which the other returns
 	}
+	err := p.ask(ctx, q)
+	wg.Wait()
 	if r, _ = p.known(&q); r != nil {
 		return r, nil
 	}
-	if revision != mainRevision { // is it the repository that is not there, or the revision?
-		if err := p.ask(ctx, names.Question{Repo: repo, Revision: mainRevision}); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 	return nil, p.missing(&q)
+}
+
+// knows reports whether anything is known of a repository that is to be believed.
+func (p *Published) knows(repo names.Repo) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.book.Knows(time.Now(), repo, p.cfg.Trust())
 }
 
 // known returns what is known of a question, and whether nobody need be asked about it now.
@@ -174,17 +192,15 @@ func (p *Published) known(q *names.Question) (*names.Record, bool) {
 	if r == nil {
 		return nil, false
 	}
-	a, ok := p.asked.get(questionKey(q))
-	return r, r.Key == p.cfg.Self || names.IsCommit(q.Revision) || ok && time.Since(a.at) < p.cfg.Fresh
+	a, _ := p.asked.get(questionKey(q))
+	return r, r.Key == p.cfg.Self || names.IsCommit(q.Revision) || a.good(p.cfg.Fresh)
 }
 
 func questionKey(q *names.Question) string { return q.Repo.String() + "@" + q.Revision }
 
 // missing is the error for what nobody who is trusted has.
 func (p *Published) missing(q *names.Question) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.book.Knows(time.Now(), q.Repo, p.cfg.Trust()) {
+	if p.knows(q.Repo) {
 		return fmt.Errorf("%w: %v has no branch, tag or commit %q that is known here", ErrRevisionNotFound, q.Repo, q.Revision)
 	}
 	var strangers []string
@@ -217,7 +233,7 @@ func (p *Published) ask(ctx context.Context, q names.Question) error {
 			return context.Cause(ctx)
 		}
 	}
-	if a, ok := p.asked.get(key); ok && time.Since(a.at) < p.cfg.Absent && !p.befriended(&q, a.strangers) {
+	if a, _ := p.asked.get(key); a.good(p.cfg.Absent) && !p.befriended(&q, a.strangers) {
 		p.mu.Unlock()
 		return nil
 	}
@@ -234,6 +250,7 @@ func (p *Published) ask(ctx context.Context, q names.Question) error {
 		timer *time.Timer
 		fresh bool
 	)
+	start := time.Now()
 	p.cfg.Swarm.Ask(wait, &q, func(from dray.PeerID, records []*names.Record) {
 		for _, r := range records {
 			switch known, trusted := p.hear(&q, from, r); {
@@ -249,7 +266,7 @@ func (p *Published) ask(ctx context.Context, q names.Question) error {
 		timer.Stop()
 	}
 	p.mu.Lock()
-	found.at = time.Now()
+	found.at, found.took = time.Now(), time.Since(start)
 	p.asked.put(key, found)
 	delete(p.asking, q)
 	close(x.done)

@@ -44,20 +44,23 @@ type repos struct {
 	h         *house
 	published *hub.Published
 
-	mu    sync.Mutex
-	extra []names.Rule // of the settings and of flags, which come after the home's own key
-	stamp stamp        // of the trust file that was read last
-	trust *names.Trust
+	trustMu sync.Mutex   // guards the next three; published may be locked when it is taken
+	extra   []names.Rule // of the settings and of flags, which come after the home's own key
+	stamp   stamp        // of the trust file that was read last
+	trust   *names.Trust
+
+	saving     sync.Mutex // held while the records are written
+	publishing sync.Mutex // held while a name is given or taken back
+
+	mu    sync.Mutex // guards what follows, up to ctx
 	fetch map[cid.Cid]*bringing
 	roots map[cid.Cid]int64 // what came whole and is to be recorded as a root, with its size
 	dirty bool              // records are to be written
-	flush chan struct{}     // has one slot: there is something to write
+	ctx   context.Context   // of what is brought; nil before begin
+
+	flush chan struct{} // has one slot: there is something to write
+	wg    sync.WaitGroup
 	key   p2p.Key
-
-	publishing sync.Mutex // held while a name is given or taken back
-
-	ctx context.Context // of what is brought; nil before begin
-	wg  sync.WaitGroup
 }
 
 // openRepos reads what a home knows of repositories. It needs the house's key only when there is a network.
@@ -139,9 +142,8 @@ func readRecords(home string) ([]*names.Record, error) {
 
 // save writes the records.
 func (r *repos) save() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.dirty = false
+	r.saving.Lock()
+	defer r.saving.Unlock()
 	f := recordFile{Records: []string{}}
 	for _, x := range r.published.Records() {
 		f.Records = append(f.Records, base64.StdEncoding.EncodeToString(x.Encode()))
@@ -206,7 +208,7 @@ func (r *repos) begin() (end func()) {
 func (r *repos) write() {
 	r.mu.Lock()
 	dirty, roots := r.dirty, r.roots
-	r.roots = make(map[cid.Cid]int64)
+	r.dirty, r.roots = false, make(map[cid.Cid]int64)
 	r.mu.Unlock()
 	err := r.h.rememberBrought(context.Background(), roots)
 	if dirty {
@@ -282,8 +284,8 @@ func trustText(home string) ([]byte, error) {
 // file. A file with a mistake changes nothing.
 func (r *repos) trusted() *names.Trust {
 	now := stampOf(trustPath(r.h.home))
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.trustMu.Lock()
+	defer r.trustMu.Unlock()
 	if r.trust != nil && now == r.stamp {
 		return r.trust
 	}
@@ -315,8 +317,8 @@ func (r *repos) trustAlso(list []string) error {
 		}
 		rules = append(rules, x)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.trustMu.Lock()
+	defer r.trustMu.Unlock()
 	r.extra, r.trust = rules, nil
 	return nil
 }
@@ -423,8 +425,6 @@ func (r *repos) askOne(ctx context.Context, p transport.Peer, q *names.Question)
 
 // Blocks implements [hub.Swarm].
 func (r *repos) Blocks(ctx context.Context, root cid.Cid, from []dray.PeerID, use func(context.Context, dray.Getter) error) error {
-	_, err := r.h.store.Stat(ctx, root)
-	came := err != nil
 	ctx, a, err := r.h.ask(ctx, target{root: root, peers: r.reachable(from)}, exchange.InOrder)
 	if err != nil {
 		return err
@@ -434,9 +434,7 @@ func (r *repos) Blocks(ctx context.Context, root cid.Cid, from []dray.PeerID, us
 	if err := use(ctx, counted); err != nil {
 		return a.explain(ctx, err)
 	}
-	if came {
-		r.brought(root, counted.bytes)
-	}
+	r.brought(root, counted.bytes) // which changes nothing if it is a root already
 	return nil
 }
 
