@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"strings"
-	"sync"
 	"time"
 
 	"dray/names"
@@ -19,18 +18,9 @@ const (
 	rememberedCards = 256
 )
 
-// cards remembers what commits say of themselves.
-type cards struct {
-	mu   sync.Mutex
-	done recent[map[string]any]
-}
-
 // describe adds what the commit says of itself, as far as that is here in time.
 func (s *Server) describe(ctx context.Context, c *names.Commit, about map[string]any) {
-	s.cards.mu.Lock()
-	s.cards.done.most = rememberedCards
-	s.cards.mu.Unlock()
-	if known, ok := s.cards.done.get(commitKey(c)); ok {
+	if known, ok := s.cards.get(commitKey(c)); ok {
 		maps.Copy(about, known)
 		return
 	}
@@ -60,7 +50,7 @@ func (s *Server) describe(ctx context.Context, c *names.Commit, about map[string
 		}
 	}
 	if whole {
-		s.cards.done.put(commitKey(c), found)
+		s.cards.put(commitKey(c), found)
 	}
 	maps.Copy(about, found)
 }

@@ -87,7 +87,6 @@ func (a *asked) good(d time.Duration) bool {
 }
 
 const (
-	rememberedBlocks  = 32 // commits, which may be large
 	rememberedAnswers = 4096
 	mostTellers       = 32 // of one commit
 )
@@ -108,8 +107,8 @@ func NewPublished(cfg PublishedConfig) *Published {
 		cfg.Changed = func() {}
 	}
 	p := &Published{cfg: cfg, asking: make(map[names.Question]*query)}
-	p.told.most, p.asked.most, p.commits.most = rememberedAnswers, rememberedAnswers, rememberedBlocks
-	p.heads.most = rememberedAnswers
+	p.told.most, p.asked.most, p.heads.most = rememberedAnswers, rememberedAnswers, rememberedAnswers
+	p.commits.most, p.commits.weigh = rememberedFiles, func(c *names.Commit) int { return len(c.Files) + 1000 }
 	return p
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -292,6 +293,23 @@ func TestPublishedBroken(t *testing.T) {
 	f.Root = cid.Undef
 	if _, err := p.Open(t.Context(), c, f); !errors.Is(err, ErrEntryNotFound) {
 		t.Errorf("a file that nobody has seen whole: %v", err)
+	}
+}
+
+// What is remembered is bounded by what it weighs, and the last is remembered always.
+func TestRecent(t *testing.T) {
+	m := recent[int]{most: 10, weigh: func(n int) int { return n }}
+	for i, n := range []int{4, 5, 1, 3, 99, 2} {
+		m.put(fmt.Sprint(i), n)
+		if got, ok := m.get(fmt.Sprint(i)); !ok || got != n {
+			t.Errorf("%d is not remembered", i)
+		}
+		if len(m.order) > 1 && m.load() > m.most || len(m.order) != len(m.by) {
+			t.Errorf("after %d: %v weigh %d", i, m.order, m.load())
+		}
+	}
+	if want := []string{"5"}; !slices.Equal(m.order, want) {
+		t.Errorf("%q are remembered", m.order)
 	}
 }
 

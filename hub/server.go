@@ -34,7 +34,7 @@ type Server struct {
 	cfg   Config
 	open  atomic.Int64
 	trees trees
-	cards cards
+	cards recent[map[string]any] // what commits say of themselves
 }
 
 // NewServer returns a Server.
@@ -51,8 +51,14 @@ func NewServer(cfg Config) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg}
+	s := &Server{cfg: cfg}
+	s.trees.done.most, s.trees.done.weigh = rememberedFiles, func(l []treeEntry) int { return len(l) + 1000 }
+	s.cards.most = rememberedCards
+	return s
 }
+
+// rememberedFiles is how many files the commits and trees that are kept in memory have together, each counting 1,000 more.
+const rememberedFiles = 300_000
 
 // maxBody bounds what a client may send.
 const maxBody = 1 << 20
@@ -192,9 +198,12 @@ func (s *Server) extend(w http.ResponseWriter) {
 // isoTime writes a time as the Hub does.
 func isoTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// recent is a bounded map: what was put first goes first.
+// recent is a map that is bounded: what was put first goes first.
 type recent[V any] struct {
+	// most is how many there may be. If weigh is set, so may what they weigh together; the last one stays, whatever it weighs.
 	most  int
+	weigh func(V) int
+
 	mu    sync.Mutex
 	by    map[string]V
 	order []string
@@ -217,10 +226,21 @@ func (m *recent[V]) put(k string, v V) {
 		m.order = append(m.order, k)
 	}
 	m.by[k] = v
-	for len(m.order) > m.most {
+	for len(m.order) > 1 && m.load() > m.most {
 		delete(m.by, m.order[0])
 		m.order = append(m.order[:0], m.order[1:]...)
 	}
+}
+
+func (m *recent[V]) load() int {
+	if m.weigh == nil {
+		return len(m.order)
+	}
+	sum := 0
+	for _, v := range m.by {
+		sum += m.weigh(v)
+	}
+	return sum
 }
 
 // commitKey names a commit.

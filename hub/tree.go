@@ -66,12 +66,9 @@ type trees struct {
 	done recent[[]treeEntry]
 }
 
-const rememberedTrees = 8
-
 func (t *trees) of(c *names.Commit) []treeEntry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.done.most = rememberedTrees
 	if list, ok := t.done.get(commitKey(c)); ok {
 		return list
 	}
