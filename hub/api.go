@@ -45,6 +45,11 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request, c *names.Commit) e
 	if want("pipeline_tag") || want("library_name") || want("tags") || want("cardData") || want("config") {
 		s.describe(r.Context(), c, about)
 	}
+	if slices.Contains(slices.Concat(q["expand"], q["expand[]"]), "safetensors") { // not without being asked: it reads headers
+		if found := s.parameters(r.Context(), c); found != nil {
+			about["safetensors"] = found
+		}
+	}
 	for k := range about {
 		if !want(k) {
 			delete(about, k)

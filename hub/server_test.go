@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -144,8 +145,13 @@ func newHub(t *testing.T, cfg Config) *hubTest {
 	at := time.UnixMilli(1_700_000_000_123).UTC()
 	c := commitOf(t, "org/name", sampleFiles, at)
 	old := commitOf(t, "org/name", map[string][]byte{"README.md": []byte("old")}, at.Add(-time.Hour))
-	s := &shelf{files: sampleFiles, commits: map[string]*names.Commit{
+	tensors := []byte("\x70\x00\x00\x00\x00\x00\x00\x00" + fmt.Sprintf("%-112s",
+		`{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},"b":{"dtype":"U8","shape":[2,3],"data_offsets":[12,18]}}`) + strings.Repeat("x", 18))
+	files := maps.Clone(sampleFiles)
+	files["a-1.safetensors"], files["a-2.safetensors"] = tensors, tensors
+	s := &shelf{files: files, commits: map[string]*names.Commit{
 		"org/name@main": c, "org/name@refs/pr/1": c, "org/name@" + c.ID: c, "org/name@v0": old, "org/name@" + old.ID: old,
+		"org/tensors@main":  commitOf(t, "org/tensors", map[string][]byte{"a-1.safetensors": tensors, "a-2.safetensors": tensors, "sub/c.safetensors": tensors}, at),
 		"gpt2@main":         commitOf(t, "gpt2", map[string][]byte{"empty": {}}, at),
 		"datasets/org/d@v1": commitOf(t, "datasets/org/d", map[string][]byte{"empty": {}}, at),
 	}}
@@ -315,6 +321,19 @@ func TestInfo(t *testing.T) {
 	if len(few) != 4 || few["sha"] != h.commit.ID || few["downloads"] != 0.0 {
 		t.Errorf("expanded: %v", few)
 	}
+	var counted struct {
+		Safetensors struct {
+			Parameters map[string]int64
+			Total      int64
+		}
+	}
+	if h.json("/api/models/org/name?expand=safetensors", &counted); counted.Safetensors.Total != 0 {
+		t.Errorf("a file that is no safetensors file has %+v", counted)
+	}
+	h.json("/api/models/org/tensors?expand=safetensors", &counted)
+	if x := counted.Safetensors; x.Total != 18 || x.Parameters["F32"] != 6 || x.Parameters["U8"] != 12 {
+		t.Errorf("parameters: %+v", counted)
+	}
 	var blobs struct {
 		Siblings []struct {
 			Name string `json:"rfilename"`
@@ -354,10 +373,10 @@ func TestInfo(t *testing.T) {
 		t.Errorf("listed %v", list)
 	}
 	h.json(next(t, resp), &list)
-	if len(list) != 1 || list[0].ID != "org/name" {
+	if len(list) != 1 || list[0].ID != "org/name" || resp.Header.Get("Link") == "" {
 		t.Errorf("listed next %v", list)
 	}
-	for query, want := range map[string]int{"search=NAM": 1, "author=org": 1, "author=or": 0, "search=zzz": 0} {
+	for query, want := range map[string]int{"search=NAM": 1, "author=org": 2, "author=or": 0, "search=zzz": 0} {
 		if h.json("/api/models?"+query, &list); len(list) != want {
 			t.Errorf("%s: %v", query, list)
 		}
