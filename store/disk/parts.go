@@ -259,6 +259,16 @@ func forgetParts(b *pebble.Batch, file uint64) error {
 	return b.DeleteRange(from, upperBound(from), nil)
 }
 
+// forgetAnyParts is forgetParts for a file that hardly ever has any. Deleting a range costs every later look-up in proportion to
+// the ranges that were deleted lately, and thousands of files may be forgotten at once.
+func (s *Store) forgetAnyParts(b *pebble.Batch, file uint64) error {
+	err := walk(context.Background(), s.db, numKey(keyParts, file), func(_, _ []byte) (bool, error) { return false, nil })
+	if errors.Is(err, errStop) {
+		return forgetParts(b, file)
+	}
+	return err
+}
+
 // loseParts has the parts that are taken fetched again: after a flush that failed nobody knows whether they are there.
 func (s *Store) loseParts() {
 	s.mu.Lock()

@@ -279,7 +279,7 @@ func (s *Store) dropFile(id uint64) error {
 			return err
 		}
 		if n == 0 {
-			err := forgetParts(e.batch, id)
+			err := s.forgetAnyParts(e.batch, id)
 			if err == nil {
 				err = e.batch.Delete(numKey(keyDropped, id), nil)
 			}
