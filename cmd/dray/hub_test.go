@@ -200,7 +200,7 @@ func TestHubSwarm(t *testing.T) {
 	if resp.StatusCode != 206 || !bytes.Equal(tail, files["weights.bin"][20<<20-1000:]) {
 		t.Errorf("the tail: %s, %d bytes", resp.Status, len(tail))
 	}
-	if n := b.received() - before; n > 4<<20 {
+	if n := b.received() - before; n > 8<<20 {
 		t.Errorf("%d bytes came for the last 1000", n)
 	}
 	// Several clients at once are one transfer.
@@ -220,7 +220,7 @@ func TestHubSwarm(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := b.received() - before; n > 21<<20 {
+	if n := b.received() - before; n > 25<<20 { // and not 80 MiB; a little may come twice on a busy machine
 		t.Errorf("%d bytes came for four readers of %d", n, 20<<20)
 	}
 	for path, want := range files {
