@@ -29,6 +29,9 @@
 // With the first argument faults it is another bench: what a transfer does when its path, its peers or its disk fail. See
 // package faults.
 //
+// With the first argument idle it measures what a daemon costs while nothing is asked of it: how long it takes to be ready,
+// and its memory and CPU with peers connected.
+//
 // # What it does not do
 //
 // It does not change what a rival does by default in order to make it slow or fast, save for what the report says, and

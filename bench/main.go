@@ -27,6 +27,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"http-serve":  runHTTPServe,
 	"http-read":   runHTTPRead,
 	"node-get":    runNodeGet,
+	"idle-peers":  runIdlePeers,
 }
 
 func main() {
@@ -46,6 +47,9 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		return faults.Run(ctx, args[1:], faults.Programs{Self: self, Torrent: torrentScript})
+	}
+	if len(args) > 0 && args[0] == "idle" {
+		return runIdle(ctx, args[1:])
 	}
 	if len(args) > 0 {
 		if name, ok := strings.CutPrefix(args[0], "role="); ok {

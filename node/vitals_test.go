@@ -113,6 +113,84 @@ func TestVitals(t *testing.T) {
 	})
 }
 
+// TestWatch: parts of others are judged as a Node's own, each for itself, no worse than they may be, and also while they do
+// not answer.
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := New(Config{Store: store.NewMem(0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		var down, full, stuck atomic.Bool
+		fails := func(b *atomic.Bool) func(context.Context) error {
+			return func(context.Context) error {
+				if b.Load() {
+					return errors.New("injected")
+				}
+				return nil
+			}
+		}
+		n.Watch("listener", Unknown, fails(&down))
+		n.Watch("space", Unhealthy, fails(&full))
+		n.Watch("door", Unknown, func(context.Context) error {
+			for stuck.Load() {
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		expect := func(after time.Duration, whole Condition, want string) {
+			t.Helper()
+			time.Sleep(after + time.Second)
+			synctest.Wait()
+			got, parts := n.Vitals()
+			var list []string
+			for _, v := range parts[3:] { // behind the Node's own
+				list = append(list, v.Condition.String())
+			}
+			if s := strings.Join(list, " "); got != whole || s != want {
+				t.Errorf("%v later: %v, %s; want %v, %s", after, got, s, whole, want)
+			}
+		}
+		expect(0, Healthy, "healthy healthy healthy")
+		down.Store(true)
+		expect(checkEvery, Degraded, "degraded healthy healthy")
+		expect(checkEvery, Degraded, "degraded healthy healthy")
+		expect(checkEvery, Failed, "failed healthy healthy")
+		down.Store(false)
+		expect(checkEvery, Degraded, "degraded healthy healthy")
+		expect(checkEvery, Healthy, "healthy healthy healthy")
+		full.Store(true)
+		expect(5*checkEvery, Unhealthy, "healthy unhealthy healthy")
+		full.Store(false)
+		expect(2*checkEvery, Healthy, "healthy healthy healthy")
+		stuck.Store(true)
+		expect(2*checkEvery, Degraded, "healthy healthy degraded")
+		expect(3*checkEvery, Failed, "healthy healthy failed")
+		stuck.Store(false)
+		expect(3*checkEvery, Healthy, "healthy healthy healthy")
+		if err := n.Alive(t.Context()); err != nil {
+			t.Error(err)
+		}
+		// While the loop is held, it is not alive, and says so in time.
+		release := make(chan struct{})
+		n.do(func() { <-release })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := n.Alive(ctx); !errors.Is(err, dray.ErrTimeout) {
+			t.Errorf("a loop that is held: %v", err)
+		}
+		close(release)
+		synctest.Wait()
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Alive(t.Context()); !errors.Is(err, dray.ErrClosed) {
+			t.Errorf("a closed node: %v", err)
+		}
+	})
+}
+
 // TestVitalRules: a part of which nothing is known is not healthy, and what failed now and then is not bad.
 func TestVitalRules(t *testing.T) {
 	now := time.Unix(0, 0)

@@ -37,17 +37,18 @@ const (
 
 // httpServer serves the fronts.
 type httpServer struct {
-	server  *http.Server
-	addr    string
-	secure  bool
-	conns   *conns
-	handler http.Handler // the guard and what is behind it
-	drain   time.Duration
-	closes  []func() error
-	broken  chan struct{} // closed when it no longer accepts connections
-	cancel  context.CancelCauseFunc
-	wg      sync.WaitGroup // accepting
-	running sync.WaitGroup // handlers
+	server   *http.Server
+	listener net.Listener
+	addr     string
+	secure   bool
+	conns    *conns
+	handler  http.Handler // the guard and what is behind it
+	drain    time.Duration
+	closes   []func() error
+	broken   chan struct{} // closed when it no longer accepts connections
+	cancel   context.CancelCauseFunc
+	wg       sync.WaitGroup // accepting
+	running  sync.WaitGroup // handlers
 }
 
 // serveHTTP opens the fronts and listens, unless the settings say that there is no HTTP.
@@ -86,7 +87,7 @@ func serveHTTP(ctx context.Context, h *house, s settings.Settings) (_ *httpServe
 	}
 	g.next = router(routes)
 	w.handler, w.secure = g, config != nil
-	w.addr = l.Addr().String()
+	w.listener, w.addr = l, l.Addr().String()
 	w.conns = newConns(s.HTTP.Connections, s.HTTP.ConnectionsPerAddress)
 	base, cancel := context.WithCancelCause(context.Background())
 	w.cancel = cancel

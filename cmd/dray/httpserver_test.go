@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"dray/node"
 	"dray/settings"
 )
 
@@ -378,4 +380,48 @@ func TestManyReaders(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestProbes: what is broken is told by its own probe and by no other, and the health over HTTP says which part it is.
+func TestProbes(t *testing.T) {
+	w, house := httpOn(t, nil, front{"door", func(context.Context, *house, settings.Settings) (opened, error) {
+		return opened{probe: func(context.Context) error { return errors.New("injected") }}, nil
+	}})
+	code, body := fetch(t, w.url()+livePath+"?verbose", "")
+	var r healthReport
+	if err := json.Unmarshal([]byte(body), &r); err != nil || code != 200 {
+		t.Fatalf("%d %s %v", code, body, err)
+	}
+	var names []string
+	for _, p := range r.Parts {
+		names = append(names, p.Name)
+		if want := map[bool]node.Condition{true: node.Degraded, false: node.Healthy}[p.Name == "door"]; p.Health > want {
+			t.Errorf("%s is %v: %s", p.Name, p.Health, p.Reason)
+		}
+	}
+	if want := "disk reads, disk writes, exchange, door, http, space, swarm"; strings.Join(names, ", ") != want || !r.Live || !r.Ready || r.Health != node.Degraded {
+		t.Errorf("%v: there are %v, live %v, ready %v (%s)", r.Health, names, r.Live, r.Ready, r.Reason)
+	}
+	listening := house.net.Listening()
+	if len(listening) != 1 || missingListeners(listening, house.net.Listening()) != nil {
+		t.Fatalf("it listens at %v", listening)
+	}
+	if err := w.probe(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := w.listener.Close(); err != nil { // as when the system takes it away
+		t.Fatal(err)
+	}
+	if soon(t, func() bool { return w.probe(t.Context()) != nil }) != nil {
+		t.Error("a listener that is closed is not noticed")
+	}
+	if err := missingListeners(listening, house.net.Listening()); err != nil {
+		t.Errorf("the swarm is said to be broken: %v", err)
+	}
+	if err := house.net.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := missingListeners(listening, house.net.Listening()); err == nil || !strings.Contains(err.Error(), listening[0]) {
+		t.Errorf("a swarm without listeners: %v", err)
+	}
 }
