@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -46,6 +47,7 @@ type httpServer struct {
 	drain    time.Duration
 	closes   []func() error
 	broken   chan struct{} // closed when it no longer accepts connections
+	closing  atomic.Bool
 	cancel   context.CancelCauseFunc
 	wg       sync.WaitGroup // accepting
 	running  sync.WaitGroup // handlers
@@ -113,6 +115,7 @@ func serveHTTP(ctx context.Context, h *house, s settings.Settings) (_ *httpServe
 		}
 	})
 	h.node.Watch("http", node.Unknown, w.probe)
+	h.env.log().Info("HTTP is served", "at", w.url())
 	return w, nil
 }
 
@@ -120,6 +123,9 @@ func serveHTTP(ctx context.Context, h *house, s settings.Settings) (_ *httpServe
 func (w *httpServer) probe(context.Context) error {
 	select {
 	case <-w.broken:
+		if w.closing.Load() {
+			return nil
+		}
 		return errors.New("connections are not accepted any more; restart the daemon")
 	default:
 		return nil
@@ -175,6 +181,7 @@ func (b *steadyBody) Close() error { return b.body.Close() }
 // close stops listening, lets requests end for a while, and closes the fronts.
 func (w *httpServer) close() error {
 	var errs []error
+	w.closing.Store(true)
 	if w.server != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), w.drain)
 		defer cancel()
