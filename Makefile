@@ -145,6 +145,10 @@ bench: bench-tools ## measure side by side with others; prints a table; BENCHFLA
 faults: bench-tools ## what a get does when paths, peers and disks fail, beside others; FAULTFLAGS="-rounds 1 -programs dray"
 	cd bench && go build -o bench . && ./bench faults $(FAULTFLAGS)
 
+.PHONY: idle
+idle: ## what a daemon costs while nothing is asked of it: start, memory and CPU with 50 peers
+	cd bench && go build -o bench . && ./bench idle $(IDLEFLAGS)
+
 # The others that bench measures against, where they can be installed. A row without its program says so in the report.
 bench_tools = curl rsync python3-libtorrent aria2
 .PHONY: bench-tools

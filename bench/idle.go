@@ -58,7 +58,7 @@ func runIdle(ctx context.Context, args []string) error {
 	program := *dray
 	if program == "" {
 		program = filepath.Join(work, "dray")
-		build := command{path: "go", args: []string{"build", "-trimpath", "-o", program, "../cmd/dray"}, env: []string{"CGO_ENABLED=0"}}
+		build := command{path: "go", args: []string{"-C", "..", "build", "-trimpath", "-o", program, "./cmd/dray"}, env: []string{"CGO_ENABLED=0"}}
 		if _, _, _, err := build.runToEnd(ctx); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -29,11 +30,13 @@ import (
 //  4. guard: Host, Origin, and who asks.
 //  5. router: whose path it is.
 
+// stallTime is how long there may be between two pieces of a request's body. Tests make it short.
+var stallTime = 30 * time.Second
+
 const (
 	maxHeader = 64 << 10
-	maxBody   = 16 << 20         // of a request
-	stallTime = 30 * time.Second // between two pieces of a request's body
-	lastGrace = time.Second      // for handlers whose client was cut off
+	maxBody   = 16 << 20    // of a request
+	lastGrace = time.Second // for handlers whose client was cut off
 )
 
 // httpServer serves the fronts.
@@ -149,9 +152,9 @@ func (w *httpServer) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		defer w.conns.end(c)
 	}
 	if r.ContentLength != 0 {
-		rc := http.NewResponseController(rw)
-		r.Body = &steadyBody{http.MaxBytesReader(rw, r.Body, maxBody), rc}
-		defer func() { _ = rc.SetReadDeadline(time.Time{}) }() // of a body that was not read to its end
+		body := &steadyBody{body: http.MaxBytesReader(rw, r.Body, maxBody), rc: http.NewResponseController(rw)}
+		r.Body = body
+		defer body.leave()
 	}
 	w.handler.ServeHTTP(rw, r)
 }
@@ -162,17 +165,26 @@ type steadyBody struct {
 		Read([]byte) (int, error)
 		Close() error
 	}
-	rc *http.ResponseController
+	rc    *http.ResponseController
+	ended bool
 }
 
 // Read reads a piece.
 func (b *steadyBody) Read(p []byte) (int, error) {
 	_ = b.rc.SetReadDeadline(time.Now().Add(stallTime)) // a connection that cannot have one is a test's
 	n, err := b.body.Read(p)
-	if err != nil {
+	if err == io.EOF {
+		b.ended = true
 		_ = b.rc.SetReadDeadline(time.Time{}) // else it would end a long answer
 	}
 	return n, err
+}
+
+// leave is called when the request is answered: the server reads what is left of a body, which must not take long.
+func (b *steadyBody) leave() {
+	if !b.ended {
+		_ = b.rc.SetReadDeadline(time.Now().Add(lastGrace))
+	}
 }
 
 // Close closes the body.
@@ -270,11 +282,11 @@ func openGuard(home string, s *settings.HTTP) (*guard, *tls.Config, error) {
 	if s.Cert == "" {
 		return g, nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(at(s.Cert), at(s.Key))
+	pair, err := loadPair(at(s.Cert), at(s.Key))
 	if err != nil {
 		return nil, nil, fmt.Errorf("http.cert and http.key: %w", err)
 	}
-	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	c := &tls.Config{GetCertificate: pair.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	g.secure = true
 	if s.ClientCA != "" {
 		text, err := os.ReadFile(at(s.ClientCA))

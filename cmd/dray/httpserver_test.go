@@ -425,3 +425,64 @@ func TestProbes(t *testing.T) {
 		t.Errorf("a swarm without listeners: %v", err)
 	}
 }
+
+// TestSlowBody: a body that stops is given up, and one that is slow and comes to its end is not, nor is the answer cut by it.
+func TestSlowBody(t *testing.T) {
+	defer func(was time.Duration) { stallTime = was }(stallTime)
+	stallTime = time.Second
+	w, _ := httpOn(t, nil, front{"late", func(context.Context, *house, settings.Settings) (opened, error) {
+		return opened{routes: []route{{"/late", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusRequestTimeout)
+				return
+			}
+			select { // longer than a body may stop
+			case <-r.Context().Done():
+			case <-time.After(2 * stallTime):
+				fmt.Fprintf(w, "%d", len(body))
+			}
+		})}}}, nil
+	}})
+	ask := func(pieces int) string {
+		c, err := net.Dial("tcp", w.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprint(c, "POST /late HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\n")
+		tick := time.NewTicker(stallTime / 3)
+		defer tick.Stop()
+		for range pieces {
+			fmt.Fprint(c, "x")
+			<-tick.C
+		}
+		a, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			return err.Error()
+		}
+		defer a.Body.Close()
+		body, _ := io.ReadAll(a.Body) // the code says whether it is whole
+		return fmt.Sprint(a.StatusCode, " ", string(body))
+	}
+	begun := time.Now()
+	if got := ask(6); got != "200 6" {
+		t.Errorf("a slow body: %s, after %v", got, time.Since(begun))
+	}
+	if got := ask(2); !strings.HasPrefix(got, "408 ") {
+		t.Errorf("a body that stops: %s", got)
+	}
+	// Nobody reads the body that this announces: the connection is not kept for it.
+	c, err := net.Dial("tcp", w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\n", livePath)
+	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, c); err != nil && strings.Contains(err.Error(), "timeout") {
+		t.Error("a connection whose body never comes stays open")
+	}
+}
