@@ -22,7 +22,7 @@ import (
 
 const testToken = "a-token-of-some-length"
 
-// httpOn is a daemon's HTTP server in this process, on a home of its own.
+// httpOn is a daemon's HTTP server in this process, on a home of its own, with health, profiles and what a test adds.
 func httpOn(t *testing.T, change func(*settings.HTTP), more ...front) (*httpServer, *house) {
 	t.Helper()
 	e := &env{stdout: io.Discard, stderr: io.Discard, quiet: true}
@@ -38,7 +38,7 @@ func httpOn(t *testing.T, change func(*settings.HTTP), more ...front) (*httpServ
 		change(&s.HTTP)
 	}
 	was := fronts
-	fronts = append(fronts[:len(fronts):len(fronts)], more...)
+	fronts = append([]front{{"health", openHealth}, {"profiles", openProfiles}}, more...)
 	defer func() { fronts = was }()
 	w, err := serveHTTP(t.Context(), h, s)
 	if err != nil {

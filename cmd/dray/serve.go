@@ -113,10 +113,10 @@ func runServe(ctx context.Context, e *env, listen []string, limit string) error 
 	d.house.quota = q
 	if d.http, err = serveHTTP(ctx, d.house, d.settings.Settings); err == nil {
 		d.house.watchParts()
+		d.house.open.Store(true) // before anybody hears of it
 		err = d.announce(e)
 	}
 	if err == nil {
-		d.house.open.Store(true)
 		d.house.notify(sdReady(d))
 		tended, beaten := d.house.startTending(q), d.house.startWatchdog()
 		end = func() { tended(); beaten() }
