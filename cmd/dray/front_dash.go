@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -115,23 +114,31 @@ func (d *diskView) look(ctx context.Context) (dash.Store, error) {
 		return s, err
 	}
 	s.Roots = len(roots)
-	var dirs []string
+	lying := make(map[string]int64) // by path, roots that are served where they lie
 	for _, r := range roots {
-		if r.Path != "" {
-			dirs = append(dirs, r.Path)
+		if len(r.Files) > 0 && r.Path != "" {
+			lying[r.Path] = r.Size
 		}
 	}
-	for _, r := range roots {
-		// What lies in a directory that is a root itself is counted with that.
-		within := func(dir string) bool { return strings.HasPrefix(r.Path, dir+string(filepath.Separator)) }
-		if r.Path != "" && !slices.ContainsFunc(dirs, within) {
-			s.Referenced += r.Size
+	for path, size := range lying {
+		if !below(path, lying) {
+			s.Referenced += size
 		}
 	}
 	if free, all, ok := freeSpace(h.home); ok {
 		s.Free, s.Disk = free, all
 	}
 	return s, nil
+}
+
+// below reports whether a path lies in another of the paths, with which it is counted.
+func below(path string, paths map[string]int64) bool {
+	for dir := filepath.Dir(path); dir != path; path, dir = dir, filepath.Dir(dir) {
+		if _, ok := paths[dir]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // noteJobs writes into the log of what happened which jobs changed. Called on the backlog's loop.
