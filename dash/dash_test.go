@@ -309,6 +309,23 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestHeartbeat waits for a sign of life when there is no news.
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, nil)
+	s := x.listen()
+	defer s.body.Close()
+	for {
+		line, err := s.in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line == "event: beat\n" {
+			return
+		}
+	}
+}
+
 // TestListeners is about the bound, and that a place is free again when a page is closed.
 func TestListeners(t *testing.T) {
 	t.Parallel()

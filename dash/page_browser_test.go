@@ -358,7 +358,7 @@ func TestToken(t *testing.T) {
 	b := serveWith(t, []string{"DRAY_HTTP_TOKEN=" + token}, "b")
 	x := launch(t)
 	x.do(chromedp.Navigate("http://" + b.http + "/"))
-	x.until("a form that asks for the token", `document.querySelector("input[type=password]")`, 10*time.Second)
+	x.until("a form that asks for the token", `document.readyState === "complete" && document.activeElement?.type === "password"`, 10*time.Second)
 	x.do(chromedp.KeyEvent("not-the-token-at-all" + kb.Enter))
 	x.until("a word on the wrong one", `document.querySelector("[role=alert]").textContent.includes("not the daemon's token")`, 10*time.Second)
 	x.tell(`document.querySelector("input").value = ""; document.querySelector("input").focus()`)
@@ -371,7 +371,7 @@ func TestToken(t *testing.T) {
 	}
 	b.stop() // a session lasts as long as the daemon
 	b.start("/ip4/127.0.0.1/tcp/0")
-	x.until("the form again", `document.querySelector("input[type=password]")`, 30*time.Second)
+	x.until("the form again, complete", `document.readyState === "complete" && document.activeElement?.type === "password"`, 30*time.Second)
 	x.do(chromedp.KeyEvent(token + kb.Enter))
 	x.until("the page again", ready, 10*time.Second)
 }

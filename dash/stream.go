@@ -86,7 +86,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-changed:
 		case <-beat.C:
-			if !send(": still here\n\n") {
+			if !send("event: beat\ndata: 0\n\n") {
 				return
 			}
 			beat.Reset(heartbeat)
