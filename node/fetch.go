@@ -148,6 +148,7 @@ type fetch struct {
 	asked uint64                   // counts leaves that were wanted, for their order
 	out   map[cid.Cid]*wantedLeaf  // leaves wanted
 	bones map[cid.Cid]struct{}     // skeleton blocks wanted
+	gave  map[cid.Cid]dray.PeerID  // who gave skeleton blocks that came: some are files by themselves
 	bytes int64                    // of leaves wanted
 	need  []cid.Cid                // reused
 	batch []leafPlace              // reused
@@ -184,7 +185,7 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 	f := &fetch{
 		n: n, cfg: cfg, walk: unixfs.NewWalk(cfg.Root, unixfs.WalkConfig{Ahead: aheadBlocks}),
 		got: make(chan delivery, aheadWants+aheadBlocks+16),
-		out: make(map[cid.Cid]*wantedLeaf), bones: make(map[cid.Cid]struct{}), leafs: make(map[cid.Cid]expectedLeaf),
+		out: make(map[cid.Cid]*wantedLeaf), bones: make(map[cid.Cid]struct{}), gave: make(map[cid.Cid]dray.PeerID), leafs: make(map[cid.Cid]expectedLeaf),
 		start: time.Now(), tally: n.newTally(),
 	}
 	f.progress.Root = cfg.Root
@@ -588,6 +589,7 @@ func (f *fetch) delivered(ctx context.Context, d delivery) error {
 	f.tally.credit(d.peer, d.size)
 	if _, bone := f.bones[d.cid]; bone {
 		delete(f.bones, d.cid)
+		f.gave[d.cid] = d.peer
 		b := d.block
 		if b.Size() == 0 {
 			var err error
@@ -629,7 +631,11 @@ func (f *fetch) inPlace(p place, size int64, reused bool) {
 	f.progress.Leaves++
 	if reused {
 		f.progress.Reused += size
-		f.entry.placed(p.leaf, GiftHere, "", "", size)
+		if peer, came := f.gave[f.walk.Manifest().Leaf(p.leaf)]; came {
+			f.entry.came(p.leaf, peer, size)
+		} else {
+			f.entry.placed(p.leaf, GiftHere, "", "", size)
+		}
 	}
 	p.file.left--
 	f.tree.settle(p.file)

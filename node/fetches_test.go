@@ -107,6 +107,17 @@ func TestTransfers(t *testing.T) {
 	}
 }
 
+// TestTransferOfOneBlock gets a file that is its own skeleton: who gave that gave the file.
+func TestTransferOfOneBlock(t *testing.T) {
+	mem := transport.NewMemory(transport.MemoryConfig{})
+	a, b := testNode(t, mem.NewHost()), testNode(t, mem.NewHost())
+	fetchAndCompare(t, a, b, unixfs.Profiles()[0], 1000)
+	e := b.Transfers().Ended[0]
+	if len(e.Gifts) != 1 || e.Gifts[0].Peer != a.Self() || e.Gifts[0].Bytes != 1000 {
+		t.Errorf("%+v, want a thousand bytes of the one peer", e.Gifts)
+	}
+}
+
 // TestTransferKinds lets every call stand in the list.
 func TestTransferKinds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -1,6 +1,6 @@
 // The page: takes the news as they come and puts each section where it belongs.
 import { find, make, text, show, list, attribute } from "./dom.js";
-import { size, rate, span, plural, short, clock, percent } from "./text.js";
+import { size, rate, span, plural, short, clock, percent, tidy } from "./text.js";
 import { listen } from "./live.js";
 import { Chart } from "./chart.js";
 import * as transfers from "./transfers.js";
@@ -49,7 +49,7 @@ function showRunning(r) {
   const before = new Map(runningNow.map(t => [t.id, t]));
   runningNow = r.list;
   for (const t of runningNow) {
-    if (t.stalled && !before.get(t.id)?.stalled) say(`${transfers.title(t)} is stalled: ${t.why}`);
+    if (t.stalled && !before.get(t.id)?.stalled) say(`${transfers.title(t)} is stalled: ${tidy(t.why)}`);
   }
   transfers.running(find("running"), runningNow, openDetail);
   show(find("no-transfers"), runningNow.length === 0);
@@ -63,7 +63,7 @@ function showRunning(r) {
     t => make("li", {}, make("a", { href: "#transfer-" + t.id }), make("span")),
     (e, t) => {
       text(e.firstChild, transfers.title(t));
-      text(e.lastChild, ": " + t.why);
+      text(e.lastChild, ": " + tidy(t.why));
     });
 }
 
@@ -125,7 +125,8 @@ function showJobs(j) {
     state.className = "chip " + (jobMoods[x.state] ?? "");
     text(state, x.state);
     text(amount, x.total > 0 ? `${size(x.done)} of ${size(x.total)}` : "");
-    text(e.lastChild, [x.message, x.remedy].filter(Boolean).join("; "));
+    text(e.lastChild, tidy([x.message, x.remedy].filter(Boolean).join("; ")));
+    attribute(e.lastChild, "title", x.message ?? "");
     show(e.lastChild, !!(x.message || x.remedy));
     list(buttons, node?.actions ? x.verbs : [], v => v,
       v => {
@@ -173,7 +174,7 @@ function addEvents(fresh, full) {
   if (events.length > keptEvents) events = events.slice(-keptEvents);
   if (!full) {
     for (const e of fresh) {
-      if (e.kind === "begun" || e.kind === "ended") say(e.text);
+      if (e.kind === "begun" || e.kind === "ended") say(tidy(e.text));
       else if (e.grave && !e.peer) say(e.text); // what a single peer does shows in what stalls
     }
   }
@@ -189,7 +190,7 @@ function showEvents() {
     e => make("li", { class: e.grave ? "grave" : undefined },
       make("time", { datetime: new Date(e.at).toISOString() }, clock(e.at)),
       make("span", { class: "kind" }, kindWords[e.kind] ?? e.kind),
-      make("span", { class: "text", title: e.peer ?? "" }, (e.peer ? short(e.peer) + " " : "") + e.text)),
+      make("span", { class: "text", title: [e.peer, e.text].filter(Boolean).join(" ") }, (e.peer ? short(e.peer) + " " : "") + tidy(e.text))),
     () => {});
 }
 

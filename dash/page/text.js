@@ -23,6 +23,10 @@ export const plural = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
 
 export const short = id => id.length > 8 ? "…" + id.slice(-8) : id;
 
+// tidy writes a text of the daemon's on one line, with the ends of long ids instead of the whole.
+export const tidy = text => text.replace(/\s*\n\s*/g, "; ").replace(/\b(?:12D3KooW|Qm)[1-9A-HJ-NP-Za-km-z]{36,}\b/g, short)
+  .replace(/\bb[a-z2-7]{50,}\b/g, short);
+
 export const last = path => path.replace(/[/\\]+$/, "").split(/[/\\]/).pop();
 
 export function millis(ms) {

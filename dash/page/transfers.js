@@ -1,6 +1,6 @@
 // Transfers: a card for each that runs, a row for each that ended.
 import { make, text, show, list, part, attribute } from "./dom.js";
-import { size, rate, span, percent, plural, short, last } from "./text.js";
+import { size, rate, span, percent, plural, short, last, tidy } from "./text.js";
 import * as pieces from "./pieces.js";
 
 // Every peer has a colour and a pattern, for as long as the page is open.
@@ -76,7 +76,7 @@ function update(card, t) {
   if (numbers.textContent !== line) numbers.replaceChildren(...parts);
   const why = part(card, "why");
   show(why, !!t.stalled);
-  if (t.stalled) text(why, t.why);
+  if (t.stalled) text(why, tidy(t.why));
 }
 
 // detail shows the pieces of one transfer and who gives what now.
@@ -145,6 +145,7 @@ export function ended(parent, transfers) {
       text(c[2], size(t.done));
       text(c[3], span((t.ended - t.began) / 1000));
       text(c[4], givers(t.gifts).map(g => `${giverOf(g)} ${size(g.bytes)}`).join(", ") || "–");
-      text(c[5], t.error ? `${t.state}: ${t.error}` : t.state);
+      text(c[5], t.error ? `${t.state}: ${tidy(t.error)}` : t.state);
+      attribute(c[5], "title", t.error ?? "");
     });
 }
