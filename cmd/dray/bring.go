@@ -230,7 +230,9 @@ func (r *repos) bring(file cid.Cid, from []dray.PeerID) *bringing {
 	r.wg.Go(func() {
 		defer cancel()
 		defer r.h.grow(file)()
-		p, err := r.h.node.Fetch(ctx, node.FetchConfig{Root: file, Peers: r.reachable(from), Order: exchange.InOrder})
+		p, err := r.h.node.Fetch(ctx, node.FetchConfig{
+			Root: file, Peers: r.reachable(from), Order: exchange.InOrder, Origin: node.Origin{Who: "hub"},
+		})
 		r.mu.Lock()
 		delete(r.fetch, file)
 		r.mu.Unlock()

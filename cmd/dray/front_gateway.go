@@ -50,7 +50,9 @@ type gatewayFetch struct {
 }
 
 func newGatewayFetch(n *node.Node, root cid.Cid) *gatewayFetch {
-	s := n.NewSession(node.SessionConfig{Order: exchange.InOrder, Root: root, Bystander: true})
+	s := n.NewSession(node.SessionConfig{
+		Order: exchange.InOrder, Root: root, Bystander: true, Origin: node.Origin{Who: "gateway"},
+	})
 	return &gatewayFetch{s.Reading(), s, s.Ahead()}
 }
 

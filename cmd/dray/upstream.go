@@ -136,5 +136,5 @@ func (u *upstream) Call(ctx context.Context, peer dray.PeerID) (transport.Stream
 }
 
 func (u *upstream) Session(peers ...dray.PeerID) mirror.Session {
-	return u.h.node.NewSession(node.SessionConfig{Peers: peers})
+	return u.h.node.NewSession(node.SessionConfig{Peers: peers, Origin: node.Origin{Who: "upstream"}})
 }
