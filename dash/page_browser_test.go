@@ -411,7 +411,7 @@ func TestSmall(t *testing.T) {
 
 // TestScreenshots makes the pictures of the docs, where DRAY_SCREENSHOTS names a directory.
 func TestScreenshots(t *testing.T) {
-	dir, err := os.MkdirTemp("/tmp", "m")
+	dir, err := os.MkdirTemp("", "m")
 	if err != nil {
 		t.Fatal(err)
 	}
