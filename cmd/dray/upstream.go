@@ -121,6 +121,8 @@ func (u *upstream) Kept(ctx context.Context, root cid.Cid) bool {
 	return err == nil
 }
 
+func (u *upstream) Used(ctx context.Context, root cid.Cid) { u.h.used(ctx, root) }
+
 func (u *upstream) Self() dray.PeerID { return u.h.net.Self() }
 
 func (u *upstream) Peers() []dray.PeerID {
@@ -135,6 +137,6 @@ func (u *upstream) Call(ctx context.Context, peer dray.PeerID) (transport.Stream
 	return u.h.node.Call(ctx, transport.Peer{ID: peer}, mirror.Protocol)
 }
 
-func (u *upstream) Session(peers ...dray.PeerID) mirror.Session {
-	return u.h.node.NewSession(node.SessionConfig{Peers: peers, Origin: node.Origin{Who: "upstream"}})
+func (u *upstream) Session(only bool, peers ...dray.PeerID) mirror.Session {
+	return u.h.node.NewSession(node.SessionConfig{Peers: peers, Only: only, Origin: node.Origin{Who: "upstream"}})
 }

@@ -18,11 +18,13 @@ const (
 	mostNeed  = 32 << 20 // as it goes on there
 )
 
-// content reads a file that is arriving. The last leaf is handed out when the whole is known to be right.
+// content reads a file that is arriving. Who reads all of it gets the last leaf when the whole is known to be right. Who reads a
+// little of its end, long before the rest is here, gets that at once.
 type content struct {
 	ctx    context.Context
 	w      *flow
 	at     int64
+	from   int64 // where it began to read
 	want   int64 // how much to ask for beside next
 	begin  int64 // where leaf begins
 	leaf   []byte
@@ -47,7 +49,7 @@ func (c *content) Seek(offset int64, whence int) (int64, error) {
 		return 0, errors.New("mirror: seek before the beginning")
 	}
 	if offset != c.at {
-		c.want = firstNeed
+		c.want, c.from = firstNeed, offset
 	}
 	c.at = offset
 	return offset, nil
@@ -86,9 +88,10 @@ func (c *content) wait(offset int64) error {
 	for {
 		w.mu.Lock()
 		e, known := w.table.find(offset)
-		done, failed, changed := w.done, w.err, w.changed
-		soon := offset < w.table.front()+nearBy
+		right, done, failed, changed := w.right, w.done, w.err, w.changed
+		soon := offset < w.table.front()+w.m.nearBy
 		epoch := w.epoch
+		all := c.from == 0 || offset-c.from > w.m.endSoon || w.front+w.m.endSoon >= w.file.Size
 		w.mu.Unlock()
 		if c.handed && epoch != c.epoch {
 			return fmt.Errorf("%w: what came of %q was wrong, and is fetched again; ask again", hub.ErrUpstream, w.file.Path)
@@ -97,14 +100,14 @@ func (c *content) wait(offset int64) error {
 		switch {
 		case done && failed != nil:
 			return failed
-		case done && w.file.Size == 0:
+		case right && w.file.Size == 0:
 			return io.EOF
-		case known && (done || e.end < w.file.Size):
+		case known && (right || !all || e.end < w.file.Size):
 			b, err := w.m.cfg.Blocks.Local(c.ctx, e.leaf)
 			if err == nil {
 				return c.take(e, b)
 			}
-			if done || !errors.Is(err, dray.ErrNotFound) {
+			if right || !errors.Is(err, dray.ErrNotFound) {
 				return fmt.Errorf("%w: %w", hub.ErrUpstream, err)
 			}
 		case !known && !soon:
@@ -138,8 +141,9 @@ func (c *content) Close() error {
 }
 
 // openKept reads content that is all here; what was lost of it meanwhile comes from peers.
-func (m *Mirror) openKept(ctx context.Context, _ target, root cid.Cid) (hub.Content, error) {
-	k := &kept{session: m.cfg.Swarm.Session()}
+func (m *Mirror) openKept(ctx context.Context, root cid.Cid) (hub.Content, error) {
+	m.cfg.Blocks.Used(ctx, root)
+	k := &kept{session: m.cfg.Swarm.Session(false)}
 	var err error
 	if k.Reader, err = unixfs.NewReader(ctx, k.session, root, unixfs.ReaderConfig{}); err != nil {
 		return nil, fmt.Errorf("%w: %w", hub.ErrUpstream, errors.Join(err, k.session.Close()))

@@ -19,6 +19,7 @@ import (
 
 	"dray"
 	"dray/hub"
+	"dray/hub/mirror/mirrortest"
 	"dray/names"
 	"dray/node"
 	"dray/origin"
@@ -32,7 +33,7 @@ const mib = 1 << 20
 func little(c *Config, _ *UpstreamConfig) { c.Piece = mib }
 
 // stageOf returns how far a party is with a file.
-func (p *party) stageOf(t *testing.T, h *fakeHub, path string) stateLine {
+func (p *party) stageOf(t *testing.T, h *mirrortest.Hub, path string) stateLine {
 	t.Helper()
 	k, err := p.up.Commit(t.Context(), names.Repo{Name: testRepo}, "main")
 	if err != nil {
@@ -76,17 +77,17 @@ func begin(list []*party, path string) (results func() []result) {
 
 // The leader dies in the middle: the others go on from what they have.
 func TestLeaderDies(t *testing.T) {
-	const path, size = "model.safetensors", 24 * mib
-	h := newFakeHub(t, map[string][]byte{path: safetensors(9, 10*mib+3, size-10*mib)})
-	h.set(func() { h.slow = time.Millisecond })
-	list := swarm(t, h, 3, little)
+	const path, size = "model.safetensors", 14 * mib
+	h := upstream(t, map[string][]byte{path: safetensors(9, 5*mib+3, size-5*mib)})
+	h.Set(func() { h.Slow = time.Millisecond })
+	list := swarm(t, h, 3, func(c *Config, _ *UpstreamConfig) { c.Piece = mib / 2 })
 	reads := begin(list, path)
 	leader := -1
-	until(t, "somebody leads, and everybody has 4 MiB", func() bool {
+	until(t, "somebody leads, and everybody has 2 MiB", func() bool {
 		ready := true
 		for i, p := range list {
 			s := p.stageOf(t, h, path)
-			ready = ready && s.Front > 4*mib
+			ready = ready && s.Front > 2*mib
 			if s.Stage == stageLeading {
 				leader = i
 			}
@@ -99,25 +100,63 @@ func TestLeaderDies(t *testing.T) {
 		if i == leader && !errors.Is(r.err, hub.ErrUpstream) {
 			t.Errorf("the leader's own client: %d bytes, %v", len(r.data), r.err)
 		}
-		if i != leader && (r.err != nil || string(r.data) != string(h.files[path])) {
+		if i != leader && (r.err != nil || string(r.data) != string(h.Files[path])) {
 			t.Errorf("%d bytes, %v", len(r.data), r.err)
 		}
 	}
-	// What the leader had asked for and not handed on may come twice: its last two pieces, of 4 MiB at most.
-	if got := h.body.Load(); got > h.size()+8*mib {
-		t.Errorf("upstream sent %d bytes of %d", got, h.size())
+	// What the leader had asked for and not handed on may come twice: its last two pieces, of 2 MiB at most.
+	if got := h.Sent(); got > h.Size()+4*mib {
+		t.Errorf("upstream sent %d bytes of %d", got, h.Size())
 	}
+}
+
+// The upstream goes dumb for the one that reads from it, and not for others: one of those goes on, and feeds the first, too.
+func TestLeaderStuck(t *testing.T) {
+	const path, size = "model.safetensors", 8 * mib
+	h := upstream(t, map[string][]byte{path: safetensors(9, 5*mib+3, size-5*mib)})
+	dumb := make(chan struct{})
+	t.Cleanup(func() { close(dumb) })
+	first := ""
+	h.Set(func() {
+		h.Resolve = func(w http.ResponseWriter, r *http.Request) bool {
+			who, stuck := r.Header.Get("Authorization"), false
+			h.Set(func() {
+				if first == "" {
+					first = who
+				}
+				stuck = who == first && !strings.HasPrefix(r.Header.Get("Range"), "bytes=0-") && !strings.HasPrefix(r.Header.Get("Range"), "bytes=1048576-")
+			})
+			if stuck {
+				select {
+				case <-dumb:
+				case <-r.Context().Done():
+				}
+			}
+			return stuck
+		}
+	})
+	n := 0
+	list := swarm(t, h, 3, func(c *Config, u *UpstreamConfig) {
+		n++
+		c.Piece, c.Patience, u.Token = mib, 4*time.Second, fmt.Sprint("token", n)
+	})
+	for i, r := range begin(list, path)() {
+		if r.err != nil || string(r.data) != string(h.Files[path]) {
+			t.Errorf("node %d: %d bytes, %v", i, len(r.data), r.err)
+		}
+	}
+	once(t, h)
 }
 
 // An upstream that says another digest than its bytes have: no client gets all of a file.
 func TestLies(t *testing.T) {
 	const path = "weights/extra.bin"
-	h := newFakeHub(t, map[string][]byte{path: noise(2, 9*mib+5), "one.bin": noise(3, 100<<10)})
-	h.set(func() { h.lie[path], h.lie["one.bin"] = strings.Repeat("ab", 32), strings.Repeat("cd", 32) })
+	h := upstream(t, map[string][]byte{path: noise(2, 4*mib+5), "one.bin": noise(3, 100<<10)})
+	h.Set(func() { h.Lie[path], h.Lie["one.bin"] = strings.Repeat("ab", 32), strings.Repeat("cd", 32) })
 	list := swarm(t, h, 2, little)
 	for _, path := range []string{path, "one.bin"} {
 		for _, r := range begin(list, path)() {
-			if !errors.Is(r.err, hub.ErrUpstream) || len(r.data) >= len(h.files[path]) {
+			if !errors.Is(r.err, hub.ErrUpstream) || len(r.data) >= len(h.Files[path]) {
 				t.Errorf("%s: %d bytes, %v", path, len(r.data), r.err)
 			}
 		}
@@ -131,17 +170,17 @@ func TestLies(t *testing.T) {
 func TestChangedOnTheWay(t *testing.T) {
 	const path = "weights/extra.bin"
 	right := noise(2, 6*mib)
-	h := newFakeHub(t, map[string][]byte{path: right})
+	h := upstream(t, map[string][]byte{path: right})
 	wrong := slices.Clone(right)
 	wrong[2*mib+7] ^= 1
-	bad := newFakeHub(t, map[string][]byte{path: wrong})
+	bad := upstream(t, map[string][]byte{path: wrong})
 	left := int64(3)
-	h.set(func() {
-		h.resolve = func(w http.ResponseWriter, r *http.Request) bool {
+	h.Set(func() {
+		h.Resolve = func(w http.ResponseWriter, r *http.Request) bool {
 			if left--; left < 0 {
 				return false
 			}
-			bad.file(w, r, path)
+			bad.File(w, r, path)
 			return true
 		}
 	})
@@ -162,7 +201,7 @@ func TestChangedOnTheWay(t *testing.T) {
 // A peer that says it has everything and feeds something else is found out, and not followed again.
 func TestLiarFeeds(t *testing.T) {
 	const path = "weights/extra.bin"
-	h := newFakeHub(t, map[string][]byte{path: noise(2, 5*mib)})
+	h := upstream(t, map[string][]byte{path: noise(2, 5*mib)})
 	net := transport.NewMemory(transport.MemoryConfig{})
 	p := newParty(t, h, net, little)
 	blocks := store.NewMem(0)
@@ -200,17 +239,17 @@ func TestLiarFeeds(t *testing.T) {
 	}
 	until(t, "they are connected", func() bool { return len(p.Peers()) == 1 })
 	got, err := p.read(t.Context(), path)
-	if err == nil && string(got) != string(h.files[path]) || err != nil && len(got) >= len(h.files[path]) {
+	if err == nil && string(got) != string(h.Files[path]) || err != nil && len(got) >= len(h.Files[path]) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 	until(t, "it is right in the end", func() bool {
 		got, err = p.read(t.Context(), path)
 		return err == nil
 	})
-	if string(got) != string(h.files[path]) || len(fed) != 1 {
+	if string(got) != string(h.Files[path]) || len(fed) != 1 {
 		t.Errorf("%d bytes, and the liar has fed %d times", len(got), len(fed))
 	}
-	h.once(t)
+	once(t, h)
 }
 
 func leafOf(t *testing.T, s string) cid.Cid {
@@ -226,36 +265,36 @@ func leafOf(t *testing.T, s string) cid.Cid {
 // there.
 func TestRedirect(t *testing.T) {
 	const path, token = "weights/extra.bin", "hf_secret"
-	h := newFakeHub(t, map[string][]byte{path: noise(2, 5*mib)})
-	cdn := newFakeHub(t, h.files)
-	cdn.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		cdn.set(func() { cdn.seen = append(cdn.seen, r.Header.Clone()) })
-		cdn.file(w, r, path)
+	h := upstream(t, map[string][]byte{path: noise(2, 5*mib)})
+	cdn := upstream(t, h.Files)
+	cdn.Handle(func(w http.ResponseWriter, r *http.Request) {
+		cdn.Set(func() { cdn.Seen = append(cdn.Seen, r.Header.Clone()) })
+		cdn.File(w, r, path)
 	})
-	h.set(func() {
-		h.resolve = func(w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, cdn.server.URL+"/x?signature=1", http.StatusFound)
+	h.Set(func() {
+		h.Resolve = func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, cdn.URL+"/x?signature=1", http.StatusFound)
 			return true
 		}
 	})
 	p := swarm(t, h, 1, func(c *Config, u *UpstreamConfig) { c.Piece, u.Token = mib, token })[0]
 	_, err := p.read(t.Context(), path)
-	if !errors.Is(err, hub.ErrUpstream) || !errors.Is(err, origin.ErrPrivate) || cdn.opened.Load() != 0 {
+	if !errors.Is(err, hub.ErrUpstream) || !errors.Is(err, origin.ErrPrivate) || cdn.Answers() != 0 {
 		t.Errorf("a redirect into a private network: %v", err)
 	}
 	p = swarm(t, h, 1, func(c *Config, u *UpstreamConfig) { c.Piece, u.Token, u.AllowPrivate = mib, token, true })[0]
-	asked := len(h.seen)
+	asked := len(h.Seen)
 	p.wants(t, h)
-	cdn.once(t)
-	for _, head := range h.seen {
+	once(t, cdn)
+	for _, head := range h.Seen {
 		if head.Get("Authorization") != "Bearer "+token {
 			t.Errorf("the upstream was asked without a token: %v", head)
 		}
 	}
-	if len(cdn.seen) < 3 || len(h.seen)-asked > 4 {
-		t.Errorf("asked elsewhere %d times, and the upstream %d", len(cdn.seen), len(h.seen)-asked)
+	if len(cdn.Seen) < 3 || len(h.Seen)-asked > 4 {
+		t.Errorf("asked elsewhere %d times, and the upstream %d", len(cdn.Seen), len(h.Seen)-asked)
 	}
-	for _, head := range cdn.seen {
+	for _, head := range cdn.Seen {
 		if head.Get("Authorization") != "" || strings.Contains(fmt.Sprint(head), token) {
 			t.Errorf("the token went elsewhere: %v", head)
 		}
@@ -265,12 +304,12 @@ func TestRedirect(t *testing.T) {
 // Addresses that the upstream gave out expire in the middle.
 func TestRedirectExpires(t *testing.T) {
 	const path = "weights/extra.bin"
-	h := newFakeHub(t, map[string][]byte{path: noise(2, 9*mib)})
+	h := upstream(t, map[string][]byte{path: noise(2, 9*mib)})
 	served := 0
-	cdn := newFakeHub(t, h.files)
-	cdn.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	cdn := upstream(t, h.Files)
+	cdn.Handle(func(w http.ResponseWriter, r *http.Request) {
 		expired := false
-		cdn.set(func() {
+		cdn.Set(func() {
 			served++
 			expired = served%2 == 0 && r.URL.Query().Get("fresh") != fmt.Sprint(served-1)
 		})
@@ -278,31 +317,34 @@ func TestRedirectExpires(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
-		cdn.file(w, r, path)
+		cdn.File(w, r, path)
 	})
-	h.set(func() {
-		h.resolve = func(w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, fmt.Sprintf("%s/x?fresh=%d", cdn.server.URL, served), http.StatusFound)
+	h.Set(func() {
+		h.Resolve = func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, fmt.Sprintf("%s/x?fresh=%d", cdn.URL, served), http.StatusFound)
 			return true
 		}
 	})
 	p := swarm(t, h, 1, func(c *Config, u *UpstreamConfig) { c.Piece, u.AllowPrivate = mib, true })[0]
 	p.wants(t, h)
-	cdn.once(t)
+	once(t, cdn)
 }
 
 // Somebody reads the end of a file that is arriving, here and at a follower: it comes before the rest, and no byte twice.
 func TestEndFirst(t *testing.T) {
 	const path = "model.safetensors"
-	h := newFakeHub(t, map[string][]byte{path: safetensors(4, 20*mib+9, 40*mib)})
-	h.set(func() { h.slow = 2 * time.Millisecond })
+	h := upstream(t, map[string][]byte{path: safetensors(4, 9*mib+9, 7*mib)})
+	h.Set(func() { h.Rate = 6 * mib })
 	list := swarm(t, h, 2, little)
+	for _, p := range list {
+		p.nearBy, p.endSoon = mib, 2*mib
+	}
 	reads := begin(list, path)
 	until(t, "both are at it", func() bool {
 		a, b := list[0].stageOf(t, h, path), list[1].stageOf(t, h, path)
 		return a.Front > 0 && b.Front > 0
 	})
-	data := h.files[path]
+	data := h.Files[path]
 	all(list, func(p *party) {
 		c, f, err := p.find(t.Context(), path)
 		if err != nil {
@@ -315,16 +357,17 @@ func TestEndFirst(t *testing.T) {
 			return
 		}
 		defer r.Close()
-		const at = 50*mib + 11
-		got := make([]byte, 3*mib)
-		if _, err := r.Seek(at, io.SeekStart); err != nil {
-			t.Error(err)
-		}
-		if _, err := io.ReadFull(r, got); err != nil || string(got) != string(data[at:at+len(got)]) {
-			t.Errorf("a range: %v", err)
-		}
-		if s := p.stageOf(t, h, path); s.Stage == stageComplete || s.Front > 40*mib {
-			t.Errorf("the range came when all was there up to %d", s.Front)
+		for _, span := range [][2]int{{11*mib + 11, mib}, {len(data) - 1000, 1000}} {
+			got := make([]byte, span[1])
+			if _, err := r.Seek(int64(span[0]), io.SeekStart); err != nil {
+				t.Error(err)
+			}
+			if _, err := io.ReadFull(r, got); err != nil || string(got) != string(data[span[0]:][:span[1]]) {
+				t.Errorf("a range: %v", err)
+			}
+			if s := p.stageOf(t, h, path); s.Stage == stageComplete || s.Front > 13*mib {
+				t.Errorf("the range at %d came when all was there up to %d", span[0], s.Front)
+			}
 		}
 	})
 	for _, r := range reads() {
@@ -332,25 +375,25 @@ func TestEndFirst(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(r.data), r.err)
 		}
 	}
-	h.once(t)
+	once(t, h)
 }
 
 // An upstream without ranges sends a file once all the same.
 func TestNoRanges(t *testing.T) {
-	h := newFakeHub(t, model())
-	h.set(func() { h.noRanges = true })
+	h := upstream(t, model())
+	h.Set(func() { h.NoRanges = true })
 	list := swarm(t, h, 2, little)
 	all(list, func(p *party) { p.wants(t, h) })
-	h.once(t)
+	once(t, h)
 }
 
 // The root of what came is the one that adding the same file gives, so that it is found whoever has it.
 func TestRoots(t *testing.T) {
-	h := newFakeHub(t, model())
+	h := upstream(t, model())
 	p := swarm(t, h, 1, little)[0]
 	p.wants(t, h)
 	dir := t.TempDir()
-	for path, data := range h.files {
+	for path, data := range h.Files {
 		file := filepath.Join(dir, filepath.Base(path))
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
@@ -370,8 +413,8 @@ func TestGoesOn(t *testing.T) {
 	const path = "weights/extra.bin"
 	for _, how := range []string{"closed", "idle"} {
 		t.Run(how, func(t *testing.T) {
-			h := newFakeHub(t, map[string][]byte{path: noise(2, 24*mib)})
-			h.set(func() { h.slow = time.Millisecond })
+			h := upstream(t, map[string][]byte{path: noise(2, 12*mib)})
+			h.Set(func() { h.Rate = 12 * mib })
 			var cfg Config
 			p := swarm(t, h, 1, func(c *Config, _ *UpstreamConfig) { c.Piece, c.Linger = mib, 10*time.Millisecond; cfg = *c })[0]
 			ctx, cancel := context.WithCancel(t.Context())
@@ -382,7 +425,7 @@ func TestGoesOn(t *testing.T) {
 				_, err := p.read(ctx, path)
 				reads <- err
 			})
-			until(t, "6 MiB are here", func() bool { return p.stageOf(t, h, path).Front > 6*mib })
+			until(t, "3 MiB are here", func() bool { return p.stageOf(t, h, path).Front > 3*mib })
 			if how == "closed" {
 				p.Mirror.Close()
 				cfg.Upstream, cfg.Blocks, cfg.Swarm = p.up, p, p
@@ -400,8 +443,8 @@ func TestGoesOn(t *testing.T) {
 			cancel()
 			until(t, "it stops", func() bool { return p.stageOf(t, h, path).Stage == stageNone })
 			p.wants(t, h)
-			if got := h.body.Load(); got > h.size()+8*mib {
-				t.Errorf("upstream sent %d bytes of %d", got, h.size())
+			if got := h.Sent(); got > h.Size()+8*mib {
+				t.Errorf("upstream sent %d bytes of %d", got, h.Size())
 			}
 		})
 	}
@@ -409,31 +452,31 @@ func TestGoesOn(t *testing.T) {
 
 // What the upstream does not show to everybody is not fed to everybody.
 func TestRestricted(t *testing.T) {
-	h := newFakeHub(t, map[string][]byte{"weights/extra.bin": noise(2, 3*mib)})
-	h.set(func() { h.gated = true })
+	h := upstream(t, map[string][]byte{"weights/extra.bin": noise(2, 3*mib)})
+	h.Set(func() { h.Gated = true })
 	for _, p := range swarm(t, h, 2, little) {
 		p.wants(t, h)
 	}
-	if got := h.body.Load(); got != 2*h.size() {
-		t.Errorf("strangers: upstream sent %d bytes of %d", got, h.size())
+	if got := h.Sent(); got != 2*h.Size() {
+		t.Errorf("strangers: upstream sent %d bytes of %d", got, h.Size())
 	}
-	h.body.Store(0)
+	h.Forget()
 	friends := func(c *Config, _ *UpstreamConfig) { c.Trusts = func(dray.PeerID) bool { return true } }
 	for _, p := range swarm(t, h, 2, friends) {
 		p.wants(t, h)
 	}
-	h.once(t)
+	once(t, h)
 }
 
 // A node that comes when the upstream is gone gets what a trusted peer has, and nothing on the word of a stranger.
 func TestComesLate(t *testing.T) {
 	for _, trusted := range []bool{true, false} {
 		t.Run(fmt.Sprint(trusted), func(t *testing.T) {
-			h := newFakeHub(t, model())
+			h := upstream(t, model())
 			net := transport.NewMemory(transport.MemoryConfig{})
 			a := newParty(t, h, net, little)
 			a.wants(t, h)
-			h.set(func() { h.down = true })
+			h.Set(func() { h.Down = true })
 			b := newParty(t, h, net, func(c *Config, u *UpstreamConfig) {
 				c.Trusts = func(p dray.PeerID) bool { return trusted && p == a.Self() }
 				u.Attempts = 2
@@ -441,7 +484,7 @@ func TestComesLate(t *testing.T) {
 			connect(t, a, b)
 			if trusted {
 				b.wants(t, h)
-				h.once(t)
+				once(t, h)
 			} else if _, err := b.read(t.Context(), "config.json"); !errors.Is(err, hub.ErrUpstream) {
 				t.Errorf("on the word of a stranger: %v", err)
 			}
@@ -451,10 +494,10 @@ func TestComesLate(t *testing.T) {
 
 // Content that its keeper has dropped comes from a peer, and content that nobody has any more from the upstream.
 func TestCollected(t *testing.T) {
-	h := newFakeHub(t, map[string][]byte{"weights/extra.bin": noise(2, 5*mib)})
+	h := upstream(t, map[string][]byte{"weights/extra.bin": noise(2, 5*mib)})
 	list := swarm(t, h, 2, little)
 	all(list, func(p *party) { p.wants(t, h) })
-	h.once(t)
+	once(t, h)
 	drop := func(p *party) {
 		p.roots.Clear()
 		for s, err := range p.store.All(t.Context()) {
@@ -469,10 +512,10 @@ func TestCollected(t *testing.T) {
 	}
 	drop(list[0])
 	list[0].wants(t, h)
-	h.once(t)
+	once(t, h)
 	all(list, drop)
 	list[1].wants(t, h)
-	if got := h.body.Load(); got != 2*h.size() {
-		t.Errorf("upstream sent %d bytes of %d", got, h.size())
+	if got := h.Sent(); got != 2*h.Size() {
+		t.Errorf("upstream sent %d bytes of %d", got, h.Size())
 	}
 }

@@ -12,7 +12,11 @@ import (
 	"dray/unixfs"
 )
 
-const mostTurns = 12 // a flow turns to another leader so often, and then fails
+const (
+	mostTurns = 12 // a flow turns to another leader so often, and then fails
+	mostWaits = 12 // it asks so often again when nobody can lead
+	waitStep  = 250 * time.Millisecond
+)
 
 // flow is one file on its way here. One goroutine, run, brings it; readers and feeds watch.
 type flow struct {
@@ -44,9 +48,11 @@ type flow struct {
 	direct  string  // where the upstream sent us for this file
 	check   string  // the validator that it gave
 	root    unixfs.Ref
-	done    bool
-	err     error // why it ended, with done
+	right   bool  // the whole is known to be what the commit says
+	done    bool  // it has ended
+	err     error // why, if not because all is here
 	users   int
+	feeds   map[dray.PeerID]int // whom it feeds, and how often
 	idle    *time.Timer
 }
 
@@ -55,7 +61,7 @@ var errIdle = errors.New("nobody reads it")
 
 func newFlow(m *Mirror, t target) *flow {
 	w := &flow{
-		target: t, m: m, stage: stageChoosing,
+		target: t, m: m, stage: stageChoosing, feeds: make(map[dray.PeerID]int),
 		changed: make(chan struct{}), needs: make(chan needLine, 16), ended: make(chan struct{}),
 	}
 	w.table.size = t.file.Size
@@ -134,14 +140,22 @@ func (w *flow) bring() (err error) {
 		return err
 	}
 	except := make(map[dray.PeerID]bool)
-	wrong := 0
-	for range mostTurns {
+	wrong, waits := 0, 0
+	for turns := 0; turns < mostTurns; turns++ {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
 		w.change(func() { w.stage, w.path = stageChoosing, nil })
 		self := standing{peer: w.m.cfg.Swarm.Self(), stage: stageChoosing, front: w.front, unable: w.unable}
-		choice := decide(w.key, self, w.m.askAll(w.ctx, w.key, except))
+		others := w.m.askAll(w.ctx, w.key, except)
+		choice := decide(w.key, self, others)
+		if choice.hopeless && len(others) > 0 && waits < mostWaits {
+			// Those who were fed from here are about to decide, too.
+			waits++
+			turns--
+			w.rest(waitStep)
+			continue
+		}
 		switch {
 		case choice.hopeless && w.lastErr == nil:
 			return fmt.Errorf("%w: nobody can read it", hub.ErrUpstream)
@@ -182,6 +196,16 @@ func (w *flow) bring() (err error) {
 		}
 	}
 	return w.lastErr
+}
+
+// rest lets some time pass, unless the flow ends.
+func (w *flow) rest(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-w.ctx.Done():
+	}
 }
 
 // recall takes up what an earlier attempt left.
@@ -235,14 +259,16 @@ func (w *flow) complete(d *digesting) error {
 	if err != nil {
 		return err
 	}
+	w.change(func() { w.right = true }) // who reads need not wait for the disk
 	if err := w.m.cfg.Blocks.Keep(w.ctx, root, d.leaves); err != nil {
 		return err
 	}
-	if err := w.note.add(feedLine{Root: root.CID.String(), Size: root.Size, Tsize: root.Tsize}); err != nil {
-		return err
-	}
-	w.change(func() { w.root, w.stage = root, stageComplete })
-	return nil
+	w.change(func() {
+		if err = w.note.add(feedLine{Root: root.CID.String(), Size: root.Size, Tsize: root.Tsize}); err == nil {
+			w.root, w.stage = root, stageComplete
+		}
+	})
+	return err
 }
 
 // need says that somebody waits for bytes that may be far ahead. It never waits.

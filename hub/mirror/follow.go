@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"dray"
 	"dray/transport"
 )
@@ -31,7 +33,10 @@ func (w *flow) follow(ctx context.Context, peer dray.PeerID) (err error) {
 		cancel(nil)
 		return &dray.Error{Op: "follow", Peer: peer, Err: err}
 	}
-	f := &follower{w: w, peer: peer, session: w.m.cfg.Swarm.Session(peer), over: make(chan struct{})}
+	f := &follower{
+		w: w, peer: peer, session: w.m.cfg.Swarm.Session(false, peer), over: make(chan struct{}),
+		fellows: fellows{swarm: w.m.cfg.Swarm, sessions: make(map[dray.PeerID]Session), late: make(map[dray.PeerID]int)},
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		f.err = f.listen(s, r)
@@ -43,6 +48,7 @@ func (w *flow) follow(ctx context.Context, peer dray.PeerID) (err error) {
 		end()
 		_ = f.session.Close()
 		wg.Wait()
+		f.fellows.close()
 	}()
 	w.borrowed = true
 	d := newDigesting(ctx, w.file, w.m.cfg.Blocks)
@@ -57,6 +63,7 @@ type follower struct {
 	w       *flow
 	peer    dray.PeerID
 	session Session
+	fellows fellows
 	over    chan struct{} // closed when the feed has ended
 	err     error         // why; valid once over is closed
 }
@@ -79,6 +86,8 @@ func (f *follower) listen(s transport.Stream, r *bufio.Reader) error {
 			return fmt.Errorf("%w: it says %q", errFeed, clip(l.Error, 200))
 		case l.Root != "":
 			return nil
+		case len(l.With) > 0:
+			f.fellows.are(idsOf(l.With))
 		case len(l.Via) > 0:
 			via := idsOf(l.Via)
 			if slices.Contains(via, self) {
@@ -165,7 +174,7 @@ func (f *follower) gather(ctx context.Context, d *digesting) error {
 		for ; asked < len(run) && len(line) < aheadLimit; asked++ {
 			c := coming{entry: run[asked], got: make(chan arrival, 1)}
 			wg.Go(func() {
-				b, err := f.session.Get(ctx, c.leaf)
+				b, err := f.get(ctx, c.leaf)
 				c.got <- arrival{b, err}
 			})
 			line = append(line, c)
@@ -219,4 +228,85 @@ func (w *flow) watch(n int) chan struct{} {
 		return c
 	}
 	return w.changed
+}
+
+// get gets a leaf: from the fellow whose it is, if there is one who has it soon, or from anybody.
+func (f *follower) get(ctx context.Context, leaf cid.Cid) (dray.Block, error) {
+	if id, session := f.fellows.of(leaf); session != nil {
+		soon, cancel := context.WithTimeout(ctx, shareWithin)
+		b, err := session.Get(soon, leaf)
+		cancel()
+		if ctx.Err() != nil {
+			return b, err
+		}
+		if f.fellows.came(id, err == nil); err == nil {
+			return b, nil
+		}
+	}
+	return f.session.Get(ctx, leaf)
+}
+
+const (
+	shareWithin = time.Second // a fellow's leaf comes, or is asked of everybody
+	mostLate    = 3           // a fellow that is late so often in a row is not asked any more
+	mostFellows = 16
+)
+
+// fellows are those who follow the same peer. Each leaf belongs to one of them, or to this node: whoever it is gets it from the
+// peer that feeds, and the others get it from there, so that this peer sends each leaf about once. It is safe for concurrent use.
+type fellows struct {
+	swarm Swarm
+
+	mu       sync.Mutex
+	list     []dray.PeerID
+	sessions map[dray.PeerID]Session
+	late     map[dray.PeerID]int
+}
+
+// are says who they are now. Those that are not connected do not count.
+func (f *fellows) are(ids []dray.PeerID) {
+	connected := f.swarm.Peers()
+	ids = slices.DeleteFunc(ids, func(id dray.PeerID) bool { return !slices.Contains(connected, id) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list = ids[:min(len(ids), mostFellows)]
+}
+
+// of returns whose a leaf is, or nil if it is this node's.
+func (f *fellows) of(leaf cid.Cid) (dray.PeerID, Session) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key, self := leaf.KeyString(), f.swarm.Self()
+	owner := self
+	for _, id := range f.list {
+		if f.late[id] < mostLate && outweighs(key, id, owner) {
+			owner = id
+		}
+	}
+	if owner == self {
+		return owner, nil
+	}
+	s := f.sessions[owner]
+	if s == nil {
+		s = f.swarm.Session(true, owner)
+		f.sessions[owner] = s
+	}
+	return owner, s
+}
+
+// came notes whether a fellow's leaf came soon.
+func (f *fellows) came(id dray.PeerID, soon bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.late[id]++; soon {
+		f.late[id] = 0
+	}
+}
+
+func (f *fellows) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.sessions {
+		_ = s.Close()
+	}
 }

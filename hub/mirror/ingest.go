@@ -19,7 +19,6 @@ const (
 	mostGrowth  = 4               // how much larger pieces become
 	openAhead   = 8 << 20         // before a piece ends, the next is asked for
 	mostBeside  = 4               // readings at once beside the one from the beginning
-	nearBy      = 8 << 20         // what is needed and comes so soon is waited for
 	swarmWithin = 2 * time.Second // a leaf that peers should have
 )
 
@@ -31,10 +30,16 @@ func (w *flow) lead(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	l := &leader{w: w, ctx: ctx, piece: w.m.cfg.Piece, buf: make([]byte, profile.ChunkSize)}
+	// An upstream that brings nothing for so long may do better for another node.
+	silence := time.AfterFunc(w.m.cfg.Patience, func() { cancel(errSilent) })
 	defer func() {
-		cancel()
+		silence.Stop()
+		if errors.Is(context.Cause(ctx), errSilent) {
+			err = fmt.Errorf("%w: %w for %v", hub.ErrUpstream, errSilent, w.m.cfg.Patience)
+		}
+		cancel(nil)
 		l.wg.Wait()
 		l.close()
 		w.change(func() { w.claims, w.reach = nil, 0 })
@@ -54,9 +59,14 @@ func (w *flow) lead(ctx context.Context) (err error) {
 			return err
 		}
 		w.advance(e.end)
+		silence.Reset(w.m.cfg.Patience)
 	}
+	silence.Stop()
 	return w.complete(d)
 }
+
+// errSilent means that the upstream brings nothing.
+var errSilent = errors.New("nothing came")
 
 // leader is one attempt to lead a flow. But for what hear does beside, it belongs to the flow's goroutine.
 type leader struct {
@@ -236,7 +246,7 @@ func (l *leader) held(e entry) ([]byte, error) {
 		return nil, err
 	}
 	if l.session == nil {
-		l.session = l.w.m.cfg.Swarm.Session()
+		l.session = l.w.m.cfg.Swarm.Session(false)
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, swarmWithin)
 	defer cancel()
@@ -372,7 +382,7 @@ func (l *leader) beside(n needLine) {
 	w.change(func() {
 		c := w.claims
 		r.i = c.at(n.Need)
-		if r.i == len(c.cuts) || c.state[r.i] != cutFree || c.cuts[r.i].begin < w.reach+nearBy || w.beside >= mostBeside {
+		if r.i == len(c.cuts) || c.state[r.i] != cutFree || c.cuts[r.i].begin < w.reach+w.m.nearBy || w.beside >= mostBeside {
 			return
 		}
 		r.j = c.claim(r.i, min(max(n.Want, 1), w.m.cfg.Piece))

@@ -33,8 +33,9 @@ type Blocks interface {
 	Hold() (release func())
 	// Keep records a file, all of whose blocks are written.
 	Keep(ctx context.Context, file unixfs.Ref, leaves int) error
-	// Kept reports whether a file is recorded still.
+	// Kept reports whether a file is recorded still, and Used notes that it is read.
 	Kept(ctx context.Context, root cid.Cid) bool
+	Used(ctx context.Context, root cid.Cid)
 }
 
 // Session gets blocks that belong together from the store and from peers. It is safe for concurrent use.
@@ -51,8 +52,8 @@ type Swarm interface {
 	Peers() []dray.PeerID
 	// Call opens a stream for [Protocol]. The error wraps [transport.ErrRefused] when the peer does not speak it.
 	Call(ctx context.Context, peer dray.PeerID) (transport.Stream, error)
-	// Session begins to get blocks of which some peers are expected to have many.
-	Session(peers ...dray.PeerID) Session
+	// Session begins to get blocks of which some peers are expected to have many. With only, nobody else is asked.
+	Session(only bool, peers ...dray.PeerID) Session
 }
 
 // Config says what a Mirror is made of. Upstream, Blocks, Swarm and Dir are required.
@@ -93,6 +94,10 @@ type Mirror struct {
 	cancel context.CancelFunc
 	leads  chan struct{} // a slot for each file that is being read
 
+	// What is needed and comes within nearBy bytes is waited for, in place of being read before its turn. When no more than
+	// endSoon are left of a file, whoever wants the last leaf waits for the whole to be known to be right.
+	nearBy, endSoon int64
+
 	mu      sync.Mutex
 	closed  bool
 	flows   map[string]*flow
@@ -129,6 +134,7 @@ func New(cfg Config) (*Mirror, error) {
 	}
 	m := &Mirror{
 		cfg: cfg, id: digest(cfg.Upstream.base.String())[:16], log: cfg.Log, leads: make(chan struct{}, cfg.Leads),
+		nearBy: 8 << 20, endSoon: 64 << 20,
 		flows: make(map[string]*flow), asking: make(map[string]*asked),
 		deaf: make(map[dray.PeerID]time.Time), suspect: make(map[dray.PeerID]time.Time),
 	}
@@ -267,7 +273,7 @@ func (m *Mirror) Open(ctx context.Context, c *names.Commit, f names.File) (hub.C
 
 func (m *Mirror) open(ctx context.Context, t target) (hub.Content, error) {
 	if root, ok := m.rootOf(ctx, t.key); ok {
-		return m.openKept(ctx, t, root)
+		return m.openKept(ctx, root)
 	}
 	w, err := m.flow(ctx, t)
 	if err != nil {

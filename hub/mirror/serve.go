@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -159,7 +160,13 @@ func (m *Mirror) feed(ctx context.Context, peer dray.PeerID, s transport.Stream,
 			w.need(n)
 		}
 	})
-	return m.feedFlow(ctx, s, w, q.Front)
+	w.change(func() { w.feeds[peer]++ })
+	defer w.change(func() {
+		if w.feeds[peer]--; w.feeds[peer] == 0 {
+			delete(w.feeds, peer)
+		}
+	})
+	return m.feedFlow(ctx, peer, s, w, q.Front)
 }
 
 // feedKept tells the leaves of content that is here.
@@ -203,20 +210,25 @@ func writeAll(s transport.Stream, within time.Duration, p []byte) error {
 }
 
 // feedFlow tells the leaves of a flow until it ends. An error is for the peer.
-func (m *Mirror) feedFlow(ctx context.Context, s transport.Stream, w *flow, front int64) error {
+func (m *Mirror) feedFlow(ctx context.Context, peer dray.PeerID, s transport.Stream, w *flow, front int64) error {
 	within := m.cfg.Silence
 	beat := time.NewTicker(min(beatEvery, within/3))
 	defer beat.Stop()
-	t := &teller{front: front, ahead: make(map[int64]bool)}
+	t := &teller{front: front, peer: peer, ahead: make(map[int64]bool)}
 	for {
 		w.mu.Lock()
 		changed, done, failed, root := w.changed, w.done, w.err, w.root
 		via := append([]dray.PeerID{m.cfg.Swarm.Self()}, w.path...)
 		fed := w.stage != stageChoosing
+		unable := w.unable && !fed
 		err := t.take(w)
+		with := t.takeFellows(w)
 		w.mu.Unlock()
 		if err == nil && fed {
 			err = t.tellPath(via)
+		}
+		if err == nil && len(with) > 0 {
+			t.batch, err = appendLine(t.batch, feedLine{With: with})
 		}
 		for i := 0; i < len(t.news) && err == nil; i++ {
 			t.batch, err = appendLine(t.batch, lineOf(t.news[i]))
@@ -229,6 +241,8 @@ func (m *Mirror) feedFlow(ctx context.Context, s transport.Stream, w *flow, fron
 			return err
 		case done && failed != nil:
 			return failed
+		case unable:
+			return errors.New("its upstream has failed")
 		case done:
 			return writeLine(s, within, feedLine{Root: root.CID.String(), Size: root.Size, Tsize: root.Tsize})
 		}
@@ -246,11 +260,13 @@ func (m *Mirror) feedFlow(ctx context.Context, s transport.Stream, w *flow, fron
 
 // teller knows what a feed has told.
 type teller struct {
+	peer  dray.PeerID
 	front int64 // nobody needs to hear of what lies before
 	epoch int
 	run   int            // entries of the run that were told
 	ahead map[int64]bool // the beginnings of those that were told before their turn
 	path  string
+	with  []string
 	news  []entry
 	batch []byte
 }
@@ -276,6 +292,23 @@ func (t *teller) take(w *flow) error {
 		}
 	}
 	return nil
+}
+
+// takeFellows returns who else is fed, when that has changed. The caller holds the flow's mu.
+func (t *teller) takeFellows(w *flow) []string {
+	now := make([]string, 0, len(w.feeds))
+	for id := range w.feeds {
+		if id != t.peer {
+			now = append(now, id.String())
+		}
+	}
+	slices.Sort(now)
+	now = now[:min(len(now), 4*mostFellows)]
+	if slices.Equal(now, t.with) {
+		return nil
+	}
+	t.with = now
+	return now
 }
 
 // tellPath says whom the bytes come through, when that is new.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dray/hub"
+	"dray/hub/mirror/mirrortest"
 	"dray/names"
 )
 
@@ -100,7 +101,7 @@ func TestBadTree(t *testing.T) {
 	} {
 		u := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
 			if strings.Contains(r.URL.Path, "/revision/") {
-				fmt.Fprintf(w, `{"sha":%q}`, testCommit)
+				fmt.Fprintf(w, `{"sha":%q}`, mirrortest.Commit)
 				return
 			}
 			if row.link != "" {
@@ -195,7 +196,7 @@ func TestPace(t *testing.T) {
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(http.StatusTooManyRequests)
 		case 2:
-			fmt.Fprintf(w, `{"sha":%q}`, testCommit)
+			fmt.Fprintf(w, `{"sha":%q}`, mirrortest.Commit)
 		default:
 			w.Header().Set("RateLimit", `"api";r=0;t=300`)
 			fmt.Fprint(w, "[]")

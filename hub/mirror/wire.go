@@ -62,6 +62,8 @@ type stateLine struct {
 type feedLine struct {
 	// Via is the header: whom the bytes come through.
 	Via []string `json:"via,omitempty"`
+	// With are who else is fed now; it comes again when that changes.
+	With []string `json:"with,omitempty"`
 	// Leaf is the content's stretch from Begin to End, which lies at an Edge of its section.
 	Begin int64  `json:"b,omitempty"`
 	End   int64  `json:"e,omitempty"`

@@ -58,6 +58,7 @@ var rooms = []room{
 	{path: "edge", imports: []string{".", "unixfs", "origin"}},
 	{path: "hub", imports: []string{".", "unixfs", "tensor", "names"}},
 	{path: "hub/mirror", imports: []string{".", "unixfs", "tensor", "names", "hub", "transport", "origin"}},
+	{path: "hub/mirror/mirrortest", tests: true},
 	{path: "dash", imports: []string{".", "node"}},
 	{path: "meter", imports: []string{".", "node"}},
 	{path: "cmd/dray", imports: []string{"*"}},
