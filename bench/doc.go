@@ -11,6 +11,7 @@
 //
 //   - dray (the command line program), dray-auth (the same with its data plane in clear), dray-node (the library, for
 //     what the program does not print);
+//   - dray and curl as clients of a Hub: each at a dray of its own that has an upstream, or at the upstream;
 //   - boxo (the library behind Kubo, set up as Kubo sets it up), kubo (the program), torrent (libtorrent), rsync, and
 //     curl with Go's HTTP server;
 //   - ideal (TLS socket, hash, file and no protocol at all), p2p (the same over Dray's own libp2p transport), clear and

@@ -26,6 +26,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"hash":        runHash,
 	"http-serve":  runHTTPServe,
 	"http-read":   runHTTPRead,
+	"hub-serve":   runHubServe,
 	"node-get":    runNodeGet,
 	"idle-peers":  runIdlePeers,
 }

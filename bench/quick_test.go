@@ -88,7 +88,7 @@ func plausible(r row, m *measure, o *options) error {
 	expect(m.Seconds > 0 && m.Synced >= m.Seconds, "times")
 	expect(m.Bytes > 0, "bytes")
 	expect(m.ClientRSS > 0, "the client's memory")
-	expect(r.set == "add" || m.ServerRSS > 0, "the server's memory")
+	expect(r.set == "add" || r.set == "hub" && r.client == "curl" || m.ServerRSS > 0, "the server's memory")
 	expect(r.set == "add" || m.InForce != "", "what travelled")
 	if r.set == "swarm" {
 		expect(m.Getters == r.getters && m.FirstDone > 0 && m.FirstDone <= m.Seconds, "the finishers")
@@ -99,6 +99,14 @@ func plausible(r row, m *measure, o *options) error {
 			off := max(m.KernelSent-m.Sent, m.Sent-m.KernelSent)
 			expect(off < m.Sent/10, "the kernel's count beside the seed's own")
 		}
+	}
+	if r.set == "hub" {
+		times := int64(1)
+		if r.client == "curl" {
+			times = int64(r.getters)
+		}
+		expect(m.FirstDone > 0 && m.FirstDone <= m.Seconds, "the finishers")
+		expect(m.Bytes == o.swarmSize && m.Sent == times*m.Bytes, "what the upstream sent")
 	}
 	if r.net == "link" && r.set == "file" {
 		handshakes := 2.0 // at least: one to open the connection, one for the question

@@ -39,10 +39,10 @@ type measure struct {
 	FirstTrips     float64 `json:"first_payload_round_trips,omitempty"`
 	FirstLeaf      float64 `json:"first_leaf_seconds,omitempty"`
 	FirstLeafTrips float64 `json:"first_leaf_round_trips,omitempty"`
-	// Getters is how many got the file in a swarm, and FirstDone when the first of them had it.
+	// Getters is how many got the file in a swarm or from a Hub, and FirstDone when the first of them had it.
 	Getters   int     `json:"getters,omitempty"`
 	FirstDone float64 `json:"first_done_seconds,omitempty"`
-	// Sent is how many bytes of payload the seed of a swarm sent, as it says, KernelSent how many bytes of all kinds
+	// Sent is how many bytes of payload the seed of a swarm, or the upstream, sent, as it says, KernelSent how many bytes of all kinds
 	// its connections had acknowledged, and Duplicates what the getters received twice.
 	Sent       int64  `json:"seed_sent,omitempty"`
 	KernelSent int64  `json:"seed_sent_kernel,omitempty"`

@@ -6,16 +6,16 @@ import "fmt"
 type row struct {
 	// net is "loop" or "link".
 	net string
-	// set names the data set: "file", "list", "star" or "sparse"; or what else is done: "add" a file, "swarm", or "gateway",
-	// which is reading a file from a server without keeping it.
+	// set names the data set: "file", "list", "star" or "sparse"; or what else is done: "add" a file, "swarm", "gateway",
+	// which is reading a file from a server without keeping it, or "hub", which is clients of a Hub.
 	set string
 	// profile is how a file is cut; empty for what is not a file.
 	profile string
-	// client and server are parties. For "add" and "swarm" there is no server.
+	// client and server are parties. For "add", "swarm" and "hub" there is no server.
 	client, server string
-	// getters is how many get the file in a swarm.
+	// getters is how many get the file in a swarm, or from a Hub.
 	getters int
-	// uplink is how many bytes a second the seed of a swarm may send; 0 is as many as it can.
+	// uplink is how many bytes a second the seed of a swarm, or the upstream, may send; 0 is as many as it can.
 	uplink int64
 	// walk makes boxo fetch the graph and write no file.
 	walk bool
@@ -60,6 +60,8 @@ func (r row) data() string {
 	switch {
 	case r.set == "add" || r.set == "gateway":
 		return "file"
+	case r.set == "hub":
+		return "swarm"
 	case r.set == "file" && r.net == "link":
 		return "link-file"
 	}
@@ -113,6 +115,12 @@ func allRows() []row {
 	// With a line that binds, as between hosts, in place of two cores that do.
 	for _, name := range []string{"dray", "torrent"} {
 		rows = append(rows, row{net: "loop", set: "swarm", profile: native, client: name, getters: 8, uplink: 40e6})
+	}
+	// Clients of a Hub, each at a dray of its own with the same upstream, or all at the upstream.
+	for _, name := range []string{"dray", "curl"} {
+		for _, getters := range []int{1, 3} {
+			rows = append(rows, row{net: "loop", set: "hub", client: name, getters: getters, uplink: 40e6})
+		}
 	}
 	for _, p := range profiles {
 		pairs("link", "file", p.name, ideal, p2p, boxoBoxo)

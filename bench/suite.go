@@ -179,6 +179,8 @@ func (s *suite) runRow(ctx context.Context, r row) (measure, error) {
 		return s.runSwarm(ctx, r, set)
 	case "gateway":
 		return s.runGateway(ctx, r, set)
+	case "hub":
+		return s.runHub(ctx, r, set)
 	}
 	return s.runPair(ctx, r, set)
 }

@@ -69,6 +69,8 @@ func (t table) columns(group string) []column {
 		all = append(all, t.times("× boxo", "boxo"), t.times("of hash", "hash"), t.timesSynced("of it, synced", "hash"))
 	case strings.HasPrefix(group, "loop/swarm"):
 		return append(t.swarmColumns(), inForce, runs)
+	case strings.HasPrefix(group, "loop/hub"):
+		return hubColumns()
 	case strings.HasPrefix(group, "loop/sparse"):
 		all = append(all, inForce)
 	case strings.HasPrefix(group, "loop/gateway"):
@@ -88,6 +90,18 @@ func (t table) columns(group string) []column {
 		all = append(all, inForce)
 	}
 	return append(all, runs)
+}
+
+func hubColumns() []column {
+	return []column{
+		{title: "s, first has it", cell: func(l line) string { return fmt.Sprintf("%.3f", l.FirstDone) }},
+		{title: "s, all have it", cell: measured[1].cell},
+		measured[2],
+		{title: "upstream sent, copies", cell: func(l line) string { return fmt.Sprintf("%.3f", l.copies(l.Sent)) }},
+		{title: "CPU s clients + drays", cell: measured[3].cell},
+		{title: "peak MiB client + dray", cell: measured[4].cell},
+		runs,
+	}
 }
 
 func (t table) swarmColumns() []column {
@@ -141,7 +155,7 @@ func writeGroup(w io.Writer, group string, lines []line) {
 	}
 	columns := t.columns(group)
 	head, rule := "| client-from-server |", "|---|"
-	if strings.HasPrefix(group, "loop/swarm") || strings.HasPrefix(group, "loop/add") {
+	if strings.HasPrefix(group, "loop/swarm") || strings.HasPrefix(group, "loop/add") || strings.HasPrefix(group, "loop/hub") {
 		head = "| who |"
 	}
 	for _, c := range columns {
