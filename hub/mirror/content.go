@@ -16,6 +16,7 @@ import (
 const (
 	firstNeed = 1 << 20  // bytes that are asked for beside, when a reader begins far ahead
 	mostNeed  = 32 << 20 // as it goes on there
+	glance    = 1 << 20  // who reads no more than that looks at a header
 )
 
 // content reads a file that is arriving. Who reads all of it gets the last leaf when the whole is known to be right. Who reads a
@@ -29,6 +30,8 @@ type content struct {
 	begin  int64 // where leaf begins
 	leaf   []byte
 	handed bool // bytes of the flow's epoch
+	taken  int64
+	wants  bool // it has said that it wants more than a glance
 	epoch  int
 	closed bool
 }
@@ -78,6 +81,10 @@ func (c *content) Read(p []byte) (int, error) {
 	n := copy(p, c.leaf[c.at-c.begin:])
 	c.at += int64(n)
 	c.handed = true
+	if c.taken += int64(n); !c.wants && c.taken > glance {
+		c.wants = true
+		c.w.change(func() { c.w.wanted = true })
+	}
 	return n, nil
 }
 

@@ -450,6 +450,30 @@ func TestGoesOn(t *testing.T) {
 	}
 }
 
+// Who looks at a header only does not bring all of a large file here.
+func TestGlance(t *testing.T) {
+	const path = "model.safetensors"
+	h := upstream(t, map[string][]byte{path: safetensors(4, 30*mib)})
+	h.Set(func() { h.Rate = 2 * mib })
+	p := swarm(t, h, 1, little)[0]
+	c, f, err := p.find(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.Open(t.Context(), c, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 64)); err != nil {
+		t.Error(err)
+	}
+	r.Close()
+	until(t, "it stops", func() bool { return p.stageOf(t, h, path).Stage == stageNone })
+	if got := h.Sent(); got > 20*mib {
+		t.Errorf("upstream sent %d bytes for a header", got)
+	}
+}
+
 // What the upstream does not show to everybody is not fed to everybody.
 func TestRestricted(t *testing.T) {
 	h := upstream(t, map[string][]byte{"weights/extra.bin": noise(2, 3*mib)})

@@ -16,6 +16,8 @@ const (
 	mostTurns = 12 // a flow turns to another leader so often, and then fails
 	mostWaits = 12 // it asks so often again when nobody can lead
 	waitStep  = 250 * time.Millisecond
+
+	glanceLinger = 5 * time.Second // that a file goes on to come of which only a header was read
 )
 
 // flow is one file on its way here. One goroutine, run, brings it; readers and feeds watch.
@@ -52,6 +54,7 @@ type flow struct {
 	done    bool  // it has ended
 	err     error // why, if not because all is here
 	users   int
+	wanted  bool                // somebody has read more than a glance
 	feeds   map[dray.PeerID]int // whom it feeds, and how often
 	idle    *time.Timer
 }
@@ -87,7 +90,11 @@ func (w *flow) release() {
 	if w.users > 0 || w.done || w.m.cfg.Linger < 0 {
 		return
 	}
-	w.idle = time.AfterFunc(w.m.cfg.Linger, func() {
+	linger := w.m.cfg.Linger
+	if !w.wanted {
+		linger = min(linger, glanceLinger) // nobody has read more than a header here
+	}
+	w.idle = time.AfterFunc(linger, func() {
 		w.m.mu.Lock() // so that nobody begins to use it meanwhile
 		defer w.m.mu.Unlock()
 		w.mu.Lock()
