@@ -32,4 +32,3 @@ func (c *countedResponse) Write(p []byte) (int, error) {
 	c.sent.Add(int64(n))
 	return n, err
 }
-
