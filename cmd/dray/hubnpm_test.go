@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -269,4 +271,9 @@ func TestNPMTogether(t *testing.T) {
 			t.Errorf("%s received %d bytes, of %d", filepath.Base(d.home), n, all)
 		}
 	}
+}
+
+func sumOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
