@@ -223,7 +223,7 @@ func (e *docket) end(err error) {
 	if e.t.Err != nil {
 		r.Grave, r.Text = true, r.Text+": "+e.t.Err.Error()
 	}
-	kind := e.t.Kind
+	kind, last := e.t.Kind, e.look(now)
 	e.mu.Unlock()
 	l := e.list
 	l.mu.Lock()
@@ -237,6 +237,9 @@ func (e *docket) end(err error) {
 	l.mu.Unlock()
 	if kind != KindSession {
 		l.n.record(r)
+	}
+	if l.n.cfg.Ended != nil && !idle {
+		l.n.cfg.Ended(last)
 	}
 }
 

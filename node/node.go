@@ -52,6 +52,8 @@ type Config struct {
 	// Note is called with each note that a peer sends, after the Node has acted on it, on the Node's loop: it must not block.
 	// If nil, nobody is told.
 	Note func(from dray.PeerID, note wire.Note)
+	// Ended is called with each transfer that has ended, on its goroutine: it must not block. If nil, nobody is told.
+	Ended func(Transfer)
 	// Services are protocols of others that peers may use here. If empty, none. See [Node.Call].
 	Services []Service
 	// Log receives what an operator may want to know. If nil, nothing is logged.

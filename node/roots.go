@@ -198,7 +198,7 @@ func (k *walker) next() (out exchange.WalkPart) {
 		size += b.Size()
 		out.Blocks = append(out.Blocks, wire.Block{Prefix: c.Prefix(), Data: b.Data()})
 		out.CIDs = append(out.CIDs, c)
-		if k.heads > 0 {
+		if k.heads > 0 || isLeaf(b) {
 			out.Heads = append(out.Heads, c)
 		}
 		if err := k.feed(b); err != nil {
@@ -206,6 +206,12 @@ func (k *walker) next() (out exchange.WalkPart) {
 		}
 	}
 	return out
+}
+
+// isLeaf reports whether a block of a walk holds bytes of a file and leads to no others: a file of one block, for one.
+func isLeaf(b dray.Block) bool {
+	nd, err := unixfs.Parse(b)
+	return err == nil && (nd.Kind == unixfs.Raw || nd.Kind == unixfs.File) && len(nd.Links) == 0
 }
 
 // need returns the next block to read.

@@ -36,6 +36,9 @@ type Settings struct {
 	Node Node `toml:"node"`
 	// Jobs is how detached gets are worked at.
 	Jobs Jobs `toml:"jobs"`
+	// Metrics are what machines read, and Trace is where spans go.
+	Metrics Metrics `toml:"metrics"`
+	Trace   Trace   `toml:"trace"`
 	// Gateway is the door for IPFS clients.
 	Gateway Gateway `toml:"gateway"`
 	// Dash is the page on which people see what the daemon does.
@@ -61,6 +64,8 @@ func Default() Settings {
 		Node:   defaultNode(),
 		Jobs:   defaultJobs(),
 
+		Metrics:  Metrics{Enabled: true},
+		Trace:    Trace{Ratio: 1},
 		Gateway:  defaultGateway(),
 		Dash:     defaultDash(),
 		Hub:      Hub{On: true},
@@ -78,6 +83,7 @@ func (s *Settings) Check() error {
 		s.Log.check(),
 		s.Node.check(),
 		s.Jobs.check(),
+		s.Trace.check(),
 		s.Gateway.check(),
 		s.Dash.check(),
 		s.Hub.check(),

@@ -27,6 +27,9 @@ const (
 	// NoteRefused says that the sender does not admit the receiver and is about to disconnect. Its data is the reason, as text
 	// for a human.
 	NoteRefused NoteKind = 2
+	// NoteTrace says to somebody who gave something to a transfer of the sender's which span of which trace it was, so that he can
+	// add his own. Its data is package meter's.
+	NoteTrace NoteKind = 3
 )
 
 const (

@@ -53,6 +53,7 @@ var fronts = []front{
 	{"health", openHealth},
 	{"profiles", openProfiles},
 	frontGateway,
+	{"metrics", openMetrics},
 	{"dash", openDash},
 	frontHub,
 	{"routing", openRouting},

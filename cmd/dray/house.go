@@ -15,6 +15,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"dray"
+	gauges "dray/meter"
 	"dray/node"
 	"dray/settings"
 	"dray/store/disk"
@@ -41,8 +42,9 @@ type house struct {
 	edge     edgeDoor
 	settings *settings.Effective // nil when offline
 	repos    *repos
-	upstream *upstream // nil without one
-	finders  *finders  // nil when offline
+	meter    *gauges.Meter // nil unless it serves
+	upstream *upstream     // nil without one
+	finders  *finders      // nil when offline
 
 	// rootsMu is held by whoever reads a root's record to write another one, and while it is decided which roots go.
 	rootsMu sync.Mutex
@@ -182,10 +184,16 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	if h.upstream, err = h.openUpstream(a, &cfg); err != nil {
 		return nil, err
 	}
+	if err := h.openMeter(a, &cfg); err != nil {
+		return nil, err
+	}
 	if h.node, err = node.New(cfg); err != nil {
 		return h, err
 	}
 	h.door.node = h.node
+	if h.meter != nil {
+		h.meter.Bind(h.node)
+	}
 	h.upstream.begin()
 	h.finders.node.Store(h.node)
 	limits.classify(h.node)
@@ -256,7 +264,7 @@ func (h *house) shut() error {
 	errs = append(errs, h.upstream.close())
 	errs = append(errs, h.finders.close())
 	if h.node != nil {
-		errs = append(errs, h.node.Close())
+		errs = append(errs, h.node.Close(), h.closeMeter())
 	}
 	if h.net != nil {
 		errs = append(errs, h.net.Close())

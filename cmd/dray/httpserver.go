@@ -82,7 +82,12 @@ func serveHTTP(ctx context.Context, h *house, s settings.Settings) (_ *httpServe
 			l.Close()
 			return nil, fmt.Errorf("%s: %w", f.name, err)
 		}
-		routes = append(routes, o.routes...)
+		for _, r := range o.routes {
+			if h.meter != nil {
+				r.handler = h.meter.Front(f.name, r.handler)
+			}
+			routes = append(routes, r)
+		}
 		if o.close != nil {
 			w.closes = append(w.closes, o.close)
 		}

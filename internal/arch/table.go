@@ -60,7 +60,7 @@ var rooms = []room{
 	{path: "hub/mirror", imports: []string{".", "unixfs", "tensor", "names", "hub", "transport", "origin"}},
 	{path: "hub/mirror/mirrortest", tests: true},
 	{path: "dash", imports: []string{".", "node"}},
-	{path: "meter", imports: []string{".", "node"}},
+	{path: "meter", imports: []string{".", "node", "wire", "exchange/health"}},
 	{path: "cmd/dray", imports: []string{"*"}},
 
 	{path: "interop", imports: []string{"*"}, tests: true},
