@@ -225,7 +225,7 @@ func TestTrace(t *testing.T) {
 	}
 	said := make(map[string]string)
 	for _, x := range serve.Attributes {
-		said[string(x.Key)] = x.Value.Emit()
+		said[string(x.Key)] = x.Value.String()
 	}
 	if said["dray.root"] != root.String() || said["dray.peer"] != b.Self().String() || said["dray.bytes"] != "50000" {
 		t.Errorf("it says %v", said)
