@@ -283,7 +283,7 @@ func (b *backlog) judge(ctx context.Context, j *jobs.Job, o *jobs.Outcome, err e
 	connected := b.h.connectedPeers()
 	var r *node.Refusal
 	unheard := func(s jobs.Source) bool { return r != nil && !slices.Contains(r.By, s.Peer) }
-	if o.Reason == jobs.Refused && errors.As(err, &r) && slices.ContainsFunc(j.Sources, unheard) {
+	if o.Reason == jobs.Refused && errors.As(err, &r) && slices.ContainsFunc(b.sourcesOf(j), unheard) {
 		o.Reason = jobs.Unreachable // those who were not heard may accept what others refuse
 	}
 	for _, s := range j.Sources {
@@ -293,6 +293,17 @@ func (b *backlog) judge(ctx context.Context, j *jobs.Job, o *jobs.Outcome, err e
 			o.Unreached = append(o.Unreached, s.Peer)
 		}
 	}
+}
+
+// sourcesOf returns all sources of a job of which an attempt was made, also those that it did not ask because they are away.
+func (b *backlog) sourcesOf(j *jobs.Job) []jobs.Source {
+	all := j.Sources
+	_ = b.ask(func() { // at the end it does not matter any more
+		if now, ok := b.queue.Job(j.ID); ok {
+			all = now.Sources
+		}
+	})
+	return all
 }
 
 // shortError is an error in one line, without what the same command would do.
