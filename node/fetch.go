@@ -608,15 +608,14 @@ func (f *fetch) delivered(ctx context.Context, d delivery) error {
 	if d.short {
 		return f.refute(d.cid)
 	}
-	if w.late {
-		// Writing it once more fills the places that the first time missed.
-		for _, p := range w.places {
+	for _, p := range w.places {
+		// It may have been written for somebody else, just before this place was known: a get that was broken off and is
+		// continued at once. Writing it once more fills the places that the first time missed.
+		if w.late || p.file.grow != nil && !p.file.grow.Has(d.cid) {
 			if _, err := f.copyLocal(ctx, p.file, d.cid, w.size); err != nil {
 				return err
 			}
 		}
-	}
-	for _, p := range w.places {
 		f.entry.came(p.leaf, d.peer, w.size)
 		f.inPlace(p, w.size, false)
 	}
