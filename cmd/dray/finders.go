@@ -72,8 +72,19 @@ func openFinders(h *house, s *settings.Find, named []string) (*finders, error) {
 	if f.static, err = parsePeers(append(slices.Clone(s.Peers), named...)); err != nil {
 		return nil, err
 	}
+	var seen together
 	if d := h.net.Neighbours(); d != nil {
-		f.lan = d
+		seen = append(seen, d)
+	}
+	if len(s.Hosts) > 0 {
+		token, err := readToken(h.home, &h.settings.HTTP)
+		if err != nil {
+			return nil, err
+		}
+		seen = append(seen, newHosts(s.Hosts, token, f.self))
+	}
+	if len(seen) > 0 {
+		f.lan = seen
 	}
 	f.peers = seek.NewPeers(seek.PeersConfig{Host: f, Self: f.self})
 	list := []seek.Named{{Name: "peers", Source: find.Peers, Finder: f.peers.Connected(), TTL: time.Hour}}

@@ -54,6 +54,7 @@ var fronts = []front{
 	{"profiles", openProfiles},
 	frontGateway,
 	{"metrics", openMetrics},
+	{"identity", openIdentity},
 	{"dash", openDash},
 	frontHub,
 	{"routing", openRouting},

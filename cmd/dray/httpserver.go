@@ -264,24 +264,37 @@ func listenHTTP(ctx context.Context, address string, g *guard) (net.Listener, er
 	return l, nil
 }
 
+// inHome returns where a path of the settings leads.
+func inHome(home, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(home, path)
+}
+
+// readToken returns what clients must say; empty without a token.
+func readToken(home string, s *settings.HTTP) (string, error) {
+	if s.TokenFile == "" {
+		return s.Token, nil
+	}
+	at := inHome(home, s.TokenFile)
+	text, err := os.ReadFile(at)
+	if err != nil {
+		return "", fmt.Errorf("http.token_file: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if err := settings.BadToken(token); err != nil {
+		return "", fmt.Errorf("http.token_file: the token in %s %w", at, err)
+	}
+	return token, nil
+}
+
 // openGuard reads what says who may come in, and the certificates, if there are any.
 func openGuard(home string, s *settings.HTTP) (*guard, *tls.Config, error) {
-	at := func(path string) string {
-		if filepath.IsAbs(path) {
-			return path
-		}
-		return filepath.Join(home, path)
-	}
-	token := s.Token
-	if s.TokenFile != "" {
-		text, err := os.ReadFile(at(s.TokenFile))
-		if err != nil {
-			return nil, nil, fmt.Errorf("http.token_file: %w", err)
-		}
-		token = strings.TrimSpace(string(text))
-		if err := settings.BadToken(token); err != nil {
-			return nil, nil, fmt.Errorf("http.token_file: the token in %s %w", at(s.TokenFile), err)
-		}
+	at := func(path string) string { return inHome(home, path) }
+	token, err := readToken(home, s)
+	if err != nil {
+		return nil, nil, err
 	}
 	g := newGuard(token, s.Hosts)
 	if s.Cert == "" {

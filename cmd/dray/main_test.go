@@ -163,6 +163,7 @@ func launch(ts *testscript.TestScript, name string, args ...string) *process {
 	for _, k := range []string{
 		"PATH", "HOME", "TMPDIR", "DRAY_HOME", "WORK", "GORACE", "DRAY_HTTP_LISTEN", "DRAY_FIND_PEERS", "DRAY_FIND_ROUTERS",
 		"DRAY_REACH_LAN", "DRAY_REACH_MAP_PORTS", "DRAY_REACH_DHT", "DRAY_REACH_TRAVERSE", "DRAY_REACH_RELAYS",
+		"DRAY_HTTP_TOKEN", "DRAY_FIND_HOSTS",
 	} {
 		p.cmd.Env = append(p.cmd.Env, k+"="+ts.Getenv(k))
 	}
@@ -226,6 +227,7 @@ func cmdStartServe(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], id.Addrs[0])
 	ts.Setenv(args[0]+"_peer", id.Peer)
 	ts.Setenv(args[0]+"_http", strings.TrimSuffix(id.HTTP, "/"))
+	ts.Setenv(args[0]+"_at", strings.TrimPrefix(strings.TrimSuffix(id.HTTP, "/"), "http://"))
 }
 
 func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {

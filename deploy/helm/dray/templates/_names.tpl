@@ -51,7 +51,6 @@ spec:
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args:
         - serve
-        - --config=/etc/dray/config.toml
         - --listen=/ip4/0.0.0.0/tcp/{{ .Values.swarm.port }}
         - --listen=/ip4/0.0.0.0/udp/{{ .Values.swarm.port }}/quic-v1
         {{- range .Values.peers }}
@@ -62,6 +61,8 @@ spec:
         - {name: DRAY_HTTP_LISTEN, value: "0.0.0.0:{{ .Values.http.port }}"}
         - {name: DRAY_HTTP_TOKEN_FILE, value: /etc/dray-token/{{ .Values.token.key }}}
         - {name: DRAY_LOG_FORMAT, value: json}
+        - {name: DRAY_FIND_HOSTS, value: "{{ include "dray.name" . }}-swarm:{{ .Values.http.port }}"}
+        - {name: DRAY_REACH_LAN, value: "false"}
       ports:
         - {name: http, containerPort: {{ .Values.http.port }}}
         - name: swarm-tcp
@@ -94,7 +95,7 @@ spec:
         {{- toYaml .Values.resources | nindent 8 }}
       volumeMounts:
         - {name: data, mountPath: /data}
-        - {name: config, mountPath: /etc/dray, readOnly: true}
+        - {name: config, mountPath: /data/config.toml, subPath: config.toml, readOnly: true}
         - {name: token, mountPath: /etc/dray-token, readOnly: true}
         {{- with .Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
