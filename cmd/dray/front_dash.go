@@ -24,7 +24,7 @@ func openDash(ctx context.Context, h *house, s settings.Settings) (opened, error
 	disk := &diskView{h: h}
 	cfg := dash.Config{
 		Node: h.node, Version: version(), Stopping: ctx.Done(), Store: disk.look, Explain: explainWaits,
-		Jobs: h.shownJobs, Listeners: s.Dash.Listeners,
+		Jobs: h.shownJobs, Caches: h.shownCaches, Listeners: s.Dash.Listeners,
 	}
 	if s.Dash.Actions {
 		cfg.Steer = h.steerOne
@@ -40,6 +40,19 @@ func openDash(ctx context.Context, h *house, s settings.Settings) (opened, error
 // explainWaits says why nothing has come for so long.
 func explainWaits(waits []node.Wait, idle time.Duration) string {
 	return inWords(waits, time.Now(), idle).Text
+}
+
+// shownCaches tells the page what the cache before origins holds, if there is one.
+func (h *house) shownCaches() []dash.Cache {
+	d := &h.edge
+	d.mu.Lock()
+	e := d.edge
+	d.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	s := e.Stats()
+	return []dash.Cache{{Name: "edge", Bytes: s.Held, Max: s.Size, Hits: s.Hits, Misses: s.Misses}}
 }
 
 // shownJobs lists the jobs for the page.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -58,7 +59,7 @@ func (h *house) openUpstream(a access, cfg *node.Config) (*upstream, error) {
 	u.mirror, err = mirror.New(mirror.Config{
 		Upstream: u.client, Blocks: u, Swarm: u, Dir: filepath.Join(h.home, upstreamName), Trusts: u.trusts, Log: h.env.log(),
 		Fresh: time.Duration(s.Fresh), Silence: time.Duration(s.Silence), Patience: time.Duration(s.Patience),
-		Linger: max(time.Duration(s.Linger), time.Nanosecond), Leads: s.Files,
+		Linger: max(time.Duration(s.Linger), time.Nanosecond), Leads: s.Files, Watch: u.watch(s.URL),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("upstream: %w", err)
@@ -66,6 +67,27 @@ func (h *house) openUpstream(a access, cfg *node.Config) (*upstream, error) {
 	cfg.Services = append(cfg.Services, node.Service{Protocol: mirror.Protocol, Serve: u.serve})
 	return u, nil
 }
+
+// watch returns what shows files that come from the upstream, which is named by its host.
+func (u *upstream) watch(from string) func(string, int64) mirror.Arrival {
+	if at, err := url.Parse(from); err == nil {
+		from = at.Host
+	}
+	return func(name string, size int64) mirror.Arrival {
+		t := u.h.node.Track(node.TrackConfig{Origin: node.Origin{Who: "upstream", Name: name}, Total: size})
+		return &arrival{t, from}
+	}
+}
+
+// arrival is a file that comes from the upstream, as the page shows it.
+type arrival struct {
+	tracked *node.Tracked
+	from    string
+}
+
+// Came and End implement [mirror.Arrival].
+func (a *arrival) Came(bytes int64) { a.tracked.Came(a.from, bytes) }
+func (a *arrival) End(err error)    { a.tracked.End(err) }
 
 // begin says that the house has its node.
 func (u *upstream) begin() {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dray/hub/mirror/mirrortest"
+	"dray/node"
 	"dray/settings"
 )
 
@@ -56,6 +57,19 @@ func TestUpstream(t *testing.T) {
 	wg.Wait()
 	if err := up.Once(); err != nil {
 		t.Error(err)
+	}
+	var came int64 // as the pages of all nodes show it
+	for _, h := range list {
+		for _, x := range h.house.node.Transfers().Ended {
+			for _, g := range x.Gifts {
+				if g.Kind == node.GiftOrigin && x.Kind == node.KindOutside && x.Origin.Who == "upstream" && g.Name != "" {
+					came += g.Bytes
+				}
+			}
+		}
+	}
+	if came != up.Size() {
+		t.Errorf("%d bytes of %d are shown as the upstream's", came, up.Size())
 	}
 	list[0].wants("/org/other/resolve/main/x", 404, "RepoNotFound")
 	list[0].wants("/org/model/resolve/v7/x", 404, "RevisionNotFound")

@@ -30,7 +30,8 @@ type flow struct {
 	// These belong to run's goroutine.
 	note     *leafNote
 	lastErr  error
-	borrowed bool // some leaves are known by the word of a peer
+	borrowed bool    // some leaves are known by the word of a peer
+	arrival  Arrival // of who leads, set before anything is read; nil if nobody looks
 
 	ended chan struct{} // closed when run has returned
 	needs chan needLine // what followers and readers need soon, for who feeds this flow; the rest is dropped

@@ -45,6 +45,11 @@ func (w *flow) lead(ctx context.Context) (err error) {
 		w.change(func() { w.claims, w.reach = nil, 0 })
 	}()
 	w.change(func() { w.stage = stageLeading })
+	if watch := w.m.cfg.Watch; watch != nil {
+		if w.arrival = watch(w.repo.Name+"/"+w.file.Path, w.file.Size); w.arrival != nil {
+			defer func() { w.arrival.End(err) }()
+		}
+	}
 	if err := l.plan(); err != nil {
 		return err
 	}

@@ -80,8 +80,19 @@ type Config struct {
 	Leads int
 	// Piece is how much of a file is asked for at once at first, in bytes; it doubles twice. If zero, 32 MiB.
 	Piece int64
+	// Watch is called when a file begins to come from the upstream, with its name for people and its size, and returns who is to
+	// hear what comes of it, or nil. If Watch is nil, nobody is.
+	Watch func(name string, size int64) Arrival
 	// Log is told of what an operator may want to know. If nil, nothing is logged.
 	Log *slog.Logger
+}
+
+// Arrival hears what comes of a file from the upstream. Its methods are safe for concurrent use and do not block.
+type Arrival interface {
+	// Came says that the upstream has sent so many bytes.
+	Came(bytes int64)
+	// End says that nothing more will come, and why, if something is missing.
+	End(err error)
 }
 
 // Mirror is a [hub.Library] over an upstream that the swarm reads once. It is safe for concurrent use.

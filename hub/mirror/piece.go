@@ -60,6 +60,9 @@ func (p *piece) Read(b []byte) (int, error) {
 		p.pos += int64(n)
 		if n > 0 {
 			p.breaks = 0
+			if p.w.arrival != nil {
+				p.w.arrival.Came(int64(n))
+			}
 		}
 		if err != nil {
 			if p.pos < p.body.end {
