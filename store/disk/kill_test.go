@@ -100,7 +100,9 @@ func (w *worker) step(ctx context.Context) error {
 	case n < 35:
 		return w.putOne(ctx, uint64(w.round)<<32|uint64(len(w.put)))
 	case n < 40 && len(w.put) > 0: // again, perhaps after a deletion
-		return w.putOne(ctx, w.put[w.rng.IntN(len(w.put))])
+		id := w.put[w.rng.IntN(len(w.put))]
+		fmt.Println("p", id)
+		return w.putOne(ctx, id)
 	case n < 52 && len(w.put) > 0:
 		id := w.put[w.rng.IntN(len(w.put))]
 		fmt.Println("d", id)
@@ -209,7 +211,7 @@ const (
 	unknown certainty = iota
 	written
 	durable
-	deleting // perhaps there
+	deleting // perhaps there; so is what was deleted and is being put again
 	deleted
 )
 
@@ -239,6 +241,10 @@ func (k *killed) hear(t *testing.T, line string) {
 		k.blocks[id] = written
 	case scan("d %d", &id):
 		k.blocks[id] = deleting
+	case scan("p %d", &id):
+		if k.blocks[id] == deleted {
+			k.blocks[id] = deleting // until it is said to be written: the kill may come in between
+		}
 	case scan("r %d", &n):
 		k.refs[n] = written
 	case scan("g %d %d", &n, &m):
