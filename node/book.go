@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -206,24 +207,29 @@ func (n *Node) reach(id dray.PeerID, addrs []string, timeout time.Duration) erro
 	step := time.NewTicker(settleStep)
 	defer step.Stop()
 	for try := 1; ; try++ {
-		if _, err := n.net.Dial(ctx, id, addrs); err != nil {
+		conn, err := n.net.Dial(ctx, id, addrs)
+		if err != nil {
 			return err
 		}
-		linked := false
-		if !n.ask(func() { linked = n.links[id] != nil }) {
+		linked, guest := false, false
+		if !n.ask(func() { linked, guest = n.links[id] != nil, n.door.guests[id] != nil }) {
 			return dray.ErrClosed
 		}
 		if linked {
 			return nil
 		}
-		if try == settleTries {
-			return &dray.Error{Op: "dial", Peer: id, Err: dray.ErrUnreachable}
+		if try < settleTries {
+			select {
+			case <-step.C:
+				continue
+			case <-ctx.Done():
+			}
 		}
-		select {
-		case <-step.C:
-		case <-ctx.Done():
-			return &dray.Error{Op: "dial", Peer: id, Err: dray.ErrUnreachable}
+		// The network goes on handing out a connection that this Node has given up. Only without it there can be another one.
+		if !guest {
+			_ = conn.Close()
 		}
+		return &dray.Error{Op: "dial", Peer: id, Err: fmt.Errorf("%w: an old connection was still there", dray.ErrUnreachable)}
 	}
 }
 

@@ -53,6 +53,10 @@ func (l *lockedBuffer) String() string {
 // startHub starts a daemon on a home, which it makes if need be, connected to others.
 func startHub(t *testing.T, home string, others ...*hubHost) *hubHost {
 	t.Helper()
+	for _, x := range []string{"DRAY_REACH_LAN=false", "DRAY_REACH_DHT=off", "DRAY_REACH_MAP_PORTS=false"} { // it knows whom it is told
+		name, value, _ := strings.Cut(x, "=")
+		t.Setenv(name, value)
+	}
 	h := &hubHost{t: t, home: home, logs: new(lockedBuffer)}
 	h.env = &env{stdout: io.Discard, stderr: h.logs, quiet: true, homeFlag: home, http: "127.0.0.1:0"}
 	for _, o := range others {
