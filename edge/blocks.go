@@ -68,14 +68,19 @@ func (b *blockSource) get(ctx context.Context, c cid.Cid) (_ dray.Block, here bo
 		return dray.Block{}, false, err
 	}
 	key := dray.HashKey(c)
-	if data := b.e.hoard.read(key); data != nil {
-		if x, err := dray.NewBlock(c, data); err == nil {
-			b.e.count(func(s *Stats) { s.Hits++ })
-			return x, true, nil
-		}
+	if x, ok := b.kept(key, c); ok {
+		return x, true, nil
 	}
 	b.mu.Lock()
 	call := b.calls[key]
+	if call == nil && b.e.hoard.has(key) { // it came between the look and the lock
+		b.mu.Unlock()
+		if x, ok := b.kept(key, c); ok {
+			return x, true, nil
+		}
+		b.mu.Lock()
+		call = b.calls[key]
+	}
 	owner := call == nil || call.early
 	if call == nil {
 		call = b.begin(key, c)
@@ -111,6 +116,20 @@ func (b *blockSource) get(ctx context.Context, c cid.Cid) (_ dray.Block, here bo
 		return x, false, err
 	}
 	return call.block, false, call.err
+}
+
+// kept returns a block that is in the cache.
+func (b *blockSource) kept(key string, c cid.Cid) (dray.Block, bool) {
+	data := b.e.hoard.read(key)
+	if data == nil {
+		return dray.Block{}, false
+	}
+	x, err := dray.NewBlock(c, data)
+	if err != nil {
+		return dray.Block{}, false
+	}
+	b.e.count(func(s *Stats) { s.Hits++ })
+	return x, true
 }
 
 // prefetch begins to get blocks that will be wanted soon.

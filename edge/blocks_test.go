@@ -230,9 +230,8 @@ func TestBlockLeaderLeaves(t *testing.T) {
 	until(t, "one to wait", func() bool { return waiters() == 1 })
 	close(d.wait)
 	second()
-	// What is asked for just when the first goes may be asked for once more.
-	if n, all := d.asked.Load(), int64(len(d.blocks)-1); n < all || n > all+1 {
-		t.Errorf("%d fetches of %d blocks", n, all)
+	if n := d.asked.Load(); n != int64(len(d.blocks)-1) {
+		t.Errorf("%d fetches of %d blocks", n, len(d.blocks)-1)
 	}
 	w.exact()
 }
