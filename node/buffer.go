@@ -1,7 +1,9 @@
 package node
 
 import (
+	"context"
 	"sync"
+	"time"
 
 	"dray"
 )
@@ -131,6 +133,44 @@ func (n *Node) arrive(b dray.Block, f *frame) {
 	}
 	n.arrived[&b.Data()[0]] = f
 }
+
+// Settle waits until the blocks that have arrived by now are written or thrown away, or ctx ends: what a session that has ended
+// asked for may still be on its way to the store. The error is ctx's, or [dray.ErrClosed].
+func (n *Node) Settle(ctx context.Context) error {
+	var under map[*frame]bool
+	step := time.NewTicker(settleLook)
+	defer step.Stop()
+	for {
+		left := 0
+		if !n.ask(func() {
+			first := under == nil
+			if first {
+				under = make(map[*frame]bool, len(n.arrived))
+			}
+			for _, f := range n.arrived {
+				if first {
+					under[f] = true
+				}
+				if under[f] {
+					left++
+				}
+			}
+		}) {
+			return dray.ErrClosed
+		}
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-step.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// settleLook is how often Settle looks.
+const settleLook = 5 * time.Millisecond
 
 // unframe says that the node is done with a block that came in a frame.
 func (n *Node) unframe(b dray.Block) {

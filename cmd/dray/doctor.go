@@ -285,9 +285,17 @@ func diagnose(ctx context.Context, h *house, q doctorRequest, _ pipes[nothing]) 
 	return d, nil
 }
 
+// settleTime is how long to wait for blocks that were on their way when a diagnosis ended.
+const settleTime = 2 * time.Second
+
 // clear removes what a diagnosis fetched: the files, what the store knows of them and, if nothing of the root was here
 // before, its blocks.
 func (h *house) clear(ctx context.Context, t target, dir string, blocks bool) error {
+	settled, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	if err := h.node.Settle(settled); err != nil {
+		h.env.log().Debug("blocks are still being written", "err", err) // one may stay, which gc finds
+	}
 	files, err := filesUnder(dir)
 	if rerr := os.RemoveAll(dir); err == nil {
 		err = rerr
