@@ -49,6 +49,19 @@ type boxoPeer struct {
 // newBoxo returns a boxo peer that listens at listen and speaks the given protocol ids, or all if there are none.
 func newBoxo(t testing.TB, listen string, protocols ...transport.Protocol) *boxoPeer {
 	t.Helper()
+	return startBoxo(t, listen, protocols)
+}
+
+// newPatientBoxo returns a boxo peer that may be left alone with thousands of small blocks on a machine that is busy. By
+// default its client takes a peer that has been silent for 50 ms to lack what was asked, strikes it from the session after
+// sixteen such blocks, and then asks nobody for a minute: so do two boxo peers between themselves.
+func newPatientBoxo(t testing.TB, listen string) *boxoPeer {
+	t.Helper()
+	return startBoxo(t, listen, nil, bitswap.SetSimulateDontHavesOnTimeout(false))
+}
+
+func startBoxo(t testing.TB, listen string, protocols []transport.Protocol, options ...bitswap.Option) *boxoPeer {
+	t.Helper()
 	h, err := libp2p.New(libp2p.ListenAddrStrings(listen), libp2p.DisableRelay())
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +76,7 @@ func newBoxo(t testing.TB, listen string, protocols ...transport.Protocol) *boxo
 	}
 	b := &boxoPeer{host: h}
 	b.store = blockstore.NewIdStore(blockstore.NewBlockstore(dssync.MutexWrap(datastore.NewMapDatastore())))
-	b.swap = bitswap.New(context.WithoutCancel(t.Context()), bsnet.NewFromIpfsHost(h, opts...), nil, b.store)
+	b.swap = bitswap.New(context.WithoutCancel(t.Context()), bsnet.NewFromIpfsHost(h, opts...), nil, b.store, options...)
 	b.dag = merkledag.NewDAGService(blockservice.New(b.store, b.swap))
 	t.Cleanup(func() {
 		if err := errors.Join(b.swap.Close(), h.Close()); err != nil {

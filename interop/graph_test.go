@@ -99,7 +99,7 @@ func TestGraphsBothWays(t *testing.T) {
 			}
 		})
 		t.Run(g.name+"-to-boxo", func(t *testing.T) {
-			b, d := newBoxo(t, overTCP), newDray(t, overTCP)
+			b, d := newPatientBoxo(t, overTCP), newDray(t, overTCP)
 			if err := d.Put(within(t), g.blocks...); err != nil {
 				t.Fatal(err)
 			}

@@ -131,7 +131,7 @@ func TestShardedDirectoryBothWays(t *testing.T) {
 			sameTree(t, out, src)
 		})
 		t.Run(p.Name+"-to-boxo", func(t *testing.T) {
-			b, d := newBoxo(t, overTCP), newDray(t, overTCP)
+			b, d := newPatientBoxo(t, overTCP), newDray(t, overTCP)
 			root := d.add(t, src, p)
 			b.connect(t, d.Addrs())
 			if n := b.walk(t, root); n < 100 {
