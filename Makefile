@@ -39,8 +39,7 @@ lint: tools ## formatting, vet, staticcheck and the rules of internal/arch
 	go test ./internal/arch
 
 .PHONY: check
-check: lint ## lint, then all tests with the race detector: under a minute once built
-	go test -race ./...
+check: lint race ## lint, then all tests with the race detector; what did not change is not run again
 
 .PHONY: test
 test: lint race heavy npm s3 browser netns deploy-check ## everything that a change must pass; installs what it needs
@@ -54,7 +53,11 @@ race:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev >/dev/null; } || true
 	@$(cc_works) || { echo "make test: no working C compiler ($$(go env CC)), which Go's race detector needs:" \
 		"install gcc, or set CC" >&2; exit 1; }
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -race $$(go list ./... | grep -vE '$(crowds)')
+	CGO_ENABLED=1 go test -race -timeout 20m -p 1 $$(go list ./... | grep -E '$(crowds)')
+
+# These packages start crowds of processes and peers, and fill the machine alone: two at once time each other out.
+crowds = /(cmd/dray|interop)$$
 
 # The long tests let numpy write and read files of tensors. Debian's numpy belongs to Debian's Python, which need not be the
 # first one on the PATH.
@@ -67,11 +70,13 @@ python:
 		"install python3-numpy, or name one in DRAY_PYTHON" >&2; exit 1; }
 
 # Tests that take longer than a minute choose their length by DRAY_TEST=long; the race detector would only slow them down,
-# and has already seen the same code. The modules beside the product's are tested here too.
+# and has already seen the same code. Packages without such a test are not run twice. The modules beside the product's are
+# tested here too.
+long = $$(grep -rlF '"DRAY_TEST")' --include='*_test.go' . | xargs dirname | sort -u)
 .PHONY: heavy
 heavy: python
 	@for m in $(filter-out .,$(modules)); do echo "test $$m"; (cd $$m && go test ./...) || exit 1; done
-	DRAY_TEST=long DRAY_PYTHON="$(numpy)" go test -timeout 30m ./...
+	DRAY_TEST=long DRAY_PYTHON="$(numpy)" go test -timeout 30m $(long)
 
 # The page is tested in a real browser, Debian's chromium or the one that DRAY_CHROMIUM names.
 chromium = $$(command -v "$${DRAY_CHROMIUM:-chromium}" || command -v chromium-browser || command -v google-chrome)

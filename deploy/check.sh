@@ -24,24 +24,6 @@ has metrics 'grafana_dashboard'
 ! grep -q 'kind: Secret$' "$work/metrics" || { echo 'deploy: a secret is made beside the one that exists' >&2; exit 1; }
 ! render --set mode=other >/dev/null 2>&1 || { echo 'deploy: the chart takes any mode' >&2; exit 1; }
 
-echo 'build'
-go build -o "$work/dray" ./cmd/dray
-
-echo 'systemd-analyze verify'
-for unit in deploy/systemd/*; do sed "s|/usr/local/bin/dray|$work/dray|" "$unit" >"$work/${unit##*/}"; done
-(cd "$work" && SYSTEMD_LOG_LEVEL=warning systemd-analyze verify --man=no ./*.service ./*.socket) >"$work/verify" 2>&1 ||
-	{ cat "$work/verify"; exit 1; }
-! grep "$work" "$work/verify" || exit 1
-
-echo 'man pages and completions'
-"$work/dray" man "$work/man" >/dev/null
-for page in "$work"/man/*.1; do
-	MANWIDTH=200 man --warnings -l "$page" >/dev/null 2>"$work/warnings" </dev/null || { cat "$work/warnings"; exit 1; }
-	[[ ! -s $work/warnings ]] || { echo "${page##*/}:"; cat "$work/warnings"; exit 1; }
-done
-"$work/dray" completion bash >"$work/dray.bash"
-bash -n "$work/dray.bash"
-
 echo 'two builds of a release'
 head=$(git rev-parse HEAD)
 for n in one two; do
@@ -53,3 +35,18 @@ tar -xzf "$work"/one/of/some/path/dist/*.tar.gz -C "$work"
 binary=$(echo "$work"/dray-*/dray)
 ! ldd "$binary" >/dev/null 2>&1 || { echo 'deploy: the binary is not static' >&2; exit 1; }
 "$binary" --version
+
+echo 'systemd-analyze verify'
+for unit in deploy/systemd/*; do sed "s|/usr/local/bin/dray|$binary|" "$unit" >"$work/${unit##*/}"; done
+(cd "$work" && SYSTEMD_LOG_LEVEL=warning systemd-analyze verify --man=no ./*.service ./*.socket) >"$work/verify" 2>&1 ||
+	{ cat "$work/verify"; exit 1; }
+! grep "$work" "$work/verify" || exit 1
+
+echo 'man pages and completions'
+"$binary" man "$work/man" >/dev/null
+for page in "$work"/man/*.1; do
+	MANWIDTH=200 man --warnings -l "$page" >/dev/null 2>"$work/warnings" </dev/null || { cat "$work/warnings"; exit 1; }
+	[[ ! -s $work/warnings ]] || { echo "${page##*/}:"; cat "$work/warnings"; exit 1; }
+done
+"$binary" completion bash >"$work/dray.bash"
+bash -n "$work/dray.bash"
