@@ -46,15 +46,17 @@ const (
 	// ReasonNobody: nobody is connected, and nobody is sought.
 	ReasonNobody
 
-	// ReasonChecking and ReasonFinishing are a driver's: what an earlier attempt left is being looked through; what was got is
-	// being synced and moved to its place.
+	// ReasonChecking, ReasonFinishing and ReasonNotFound are a driver's: what an earlier attempt left is being looked through; what
+	// was got is being synced and moved to its place; all who might know of somebody who has the content have been asked, and
+	// nobody was found. They are asked again later.
 	ReasonChecking
 	ReasonFinishing
+	ReasonNotFound
 )
 
 var reasonNames = [...]string{
 	"", "paused", "disk full", "writing", "limited", "asked", "silent", "slow", "asking", "dialling", "backed off", "refused",
-	"lacks it", "banned", "looking", "nobody", "checking", "finishing",
+	"lacks it", "banned", "looking", "nobody", "checking", "finishing", "not found",
 }
 
 // String returns a word or two for the reason.

@@ -269,6 +269,7 @@ func TestWaits(t *testing.T) {
 		{name: "nothing comes of a CAR", path: "/ipfs/{big}?format=car", after: 30 * time.Second, code: 504},
 		{name: "nothing comes of a block", path: "/ipfs/{big}?format=raw", after: 30 * time.Second, code: 504},
 		{name: "nobody has it", progress: Progress{Hopeless: true}, path: "/ipfs/{big}", after: 3 * time.Second, code: 404, says: "cannot be had: waiting for somebody"},
+		{name: "nobody knows of anybody", progress: Progress{Hopeless: true, Sure: true}, path: "/ipfs/{big}", after: 0, code: 404, says: "cannot be had: waiting for somebody"},
 		{name: "something else comes", moves: time.Minute, path: "/ipfs/{big}", after: 90 * time.Second, code: 504},
 		{name: "slowly", progress: Progress{Slow: true}, path: "/ipfs/{big}", after: 2 * time.Minute, code: 504},
 		{

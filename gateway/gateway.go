@@ -61,6 +61,9 @@ type Progress struct {
 	Slow bool
 	// Hopeless says that as things are nobody has it: all who are there say so, and nobody is being sought.
 	Hopeless bool
+	// Sure says, of what is hopeless, that also all who might know of somebody who has it were asked, and have answered. Then there
+	// is no point in waiting for it to change.
+	Sure bool
 }
 
 const (

@@ -272,6 +272,9 @@ func (q *request) watch(f Fetch) {
 		switch {
 		case !p.Hopeless:
 			hopeless = time.Time{}
+		case p.Sure:
+			q.cancel(&absent{why: f.Waits()})
+			return
 		case hopeless.IsZero():
 			hopeless = now
 		case now.Sub(hopeless) >= hopelessAfter:

@@ -24,6 +24,7 @@ const maxFound = 64
 // seek is what came of looking for peers for one session. Owned by loop.
 type seek struct {
 	running int
+	ended   bool               // a search has, so that all were asked
 	cancel  context.CancelFunc // of all that run
 	ctx     context.Context
 	peers   []transport.Peer // that were found
@@ -62,7 +63,7 @@ func (n *Node) find(f exchange.Find) {
 		if err != nil && s.ctx.Err() == nil {
 			n.cfg.Log.Debug("finding peers", "cid", c, "err", err)
 		}
-		n.do(func() { s.running-- })
+		n.do(func() { s.running, s.ended = s.running-1, true })
 	})
 }
 

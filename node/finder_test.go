@@ -144,3 +144,69 @@ func TestFinderEndsWithItsSession(t *testing.T) {
 	wg.Wait()
 	<-ended
 }
+
+// TestNobodyLeftToAsk: a session says when nobody is left to ask: who is connected has answered, and the Finder too. Whoever waits all the
+// same gets the block when somebody has it.
+func TestNobodyLeftToAsk(t *testing.T) {
+	g := &guide{}
+	asks, has, lacks, b := seekers(t, g)
+	ends, found := make(chan struct{}), false
+	var mu sync.Mutex
+	g.find = func(ctx context.Context, _ cid.Cid, tell func(transport.Peer)) error {
+		select {
+		case <-ends:
+		case <-ctx.Done():
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if found {
+			tell(at(has))
+		}
+		return nil
+	}
+	if err := asks.Connect(t.Context(), at(lacks)); err != nil {
+		t.Fatal(err)
+	}
+	s := asks.NewSession(SessionConfig{Root: b.CID()})
+	defer s.Close()
+	got := make(chan error, 1)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		_, err := s.Get(t.Context(), b.CID())
+		got <- err
+	})
+	await := func(what string, ok func() bool) {
+		t.Helper()
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for range 500 {
+			if ok() {
+				return
+			}
+			<-tick.C
+		}
+		t.Fatalf("never: %s; it waits for %v", what, s.Waits())
+	}
+	await("the peer says that it lacks it", func() bool {
+		list := s.Peers()
+		return len(list) == 1 && list[0].Lacks
+	})
+	for range 5 { // also when the engine asks for a search
+		if hopeless, sure := Hopeless(s.Waits()); hopeless || sure {
+			t.Fatalf("while the Finder looks it waits for %v", s.Waits())
+		}
+		<-time.After(300 * time.Millisecond)
+	}
+	close(ends)
+	await("it is sure", func() bool {
+		_, sure := Hopeless(s.Waits())
+		return sure
+	})
+	mu.Lock()
+	found = true
+	mu.Unlock()
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+}

@@ -45,7 +45,11 @@ func (s *Session) Peers() []exchange.Standing {
 func (n *Node) waits(id exchange.SessionID, unreached []Unreached) []Wait {
 	now := n.now()
 	var out []Wait
-	for _, w := range n.engine.Waits(id, now) {
+	waits := n.engine.Waits(id, now)
+	if n.cfg.Finder != nil {
+		waits = n.seeking(id, waits)
+	}
+	for _, w := range waits {
 		if w.Reason == exchange.ReasonLooking && n.cfg.Finder == nil {
 			if len(out) > 0 {
 				continue // nobody looks
@@ -69,4 +73,53 @@ func (n *Node) waits(id exchange.SessionID, unreached []Unreached) []Wait {
 		out = append(out, x)
 	}
 	return out
+}
+
+// seeking gives the reasons of the engine, which knows when to look for peers and not what becomes of it, the state of the search:
+// it goes on, or has ended. That matters when nobody is left who may deliver. Called on the loop.
+func (n *Node) seeking(id exchange.SessionID, waits []exchange.Wait) []exchange.Wait {
+	s := n.seeks[id]
+	if s == nil || s.running == 0 && !s.ended || len(waits) == 0 {
+		return waits
+	}
+	state := exchange.ReasonLooking
+	if s.running == 0 {
+		state = exchange.ReasonNotFound
+	}
+	nobody := true
+	for i, w := range waits {
+		switch w.Reason {
+		case exchange.ReasonLooking, exchange.ReasonNobody:
+			waits[i].Reason = state
+			return waits
+		}
+		nobody = nobody && saysNo(w.Reason)
+	}
+	if nobody { // and the engine has not asked for a search yet: the session began with one
+		waits = append(waits, exchange.Wait{Reason: state, Since: waits[0].Since})
+	}
+	return waits
+}
+
+// saysNo reports whether a peer for which this is the reason delivers nothing as things are.
+func saysNo(r exchange.Reason) bool {
+	switch r {
+	case exchange.ReasonLacks, exchange.ReasonRefused, exchange.ReasonBanned:
+		return true
+	}
+	return false
+}
+
+// Hopeless reports whether, by the reasons why a call waits, nobody has what it misses as things are: all who are there say so,
+// and nobody is being sought. Sure says that, besides, all who might know of somebody were asked: waiting a little is of no use.
+func Hopeless(waits []Wait) (hopeless, sure bool) {
+	for _, w := range waits {
+		switch {
+		case w.Reason == exchange.ReasonNotFound:
+			sure = true
+		case !saysNo(w.Reason) && w.Reason != exchange.ReasonNobody:
+			return false, false
+		}
+	}
+	return len(waits) > 0, sure
 }

@@ -46,13 +46,14 @@ const (
 
 // finders belong to a house. They are a [transport.Judge].
 type finders struct {
-	seek   *seek.Finder
-	peers  *seek.Peers
-	self   dray.PeerID
-	static []transport.Peer
-	lan    transport.Discoverer // nil if there is none
-	dht    transport.Announcer  // nil if there is none
-	others bool                 // there are routers, or a DHT that can be entered
+	seek    *seek.Finder
+	peers   *seek.Peers
+	self    dray.PeerID
+	static  []transport.Peer
+	lan     transport.Discoverer // nil if there is none
+	dht     transport.Announcer  // nil if there is none
+	routers int                  // how many are asked
+	others  bool                 // there are routers, or a DHT that can be entered
 
 	node   atomic.Pointer[node.Node] // set once there is one
 	ctx    context.Context
@@ -103,6 +104,7 @@ func openFinders(h *house, s *settings.Find, named []string) (*finders, error) {
 			return nil, err
 		}
 		f.others = true
+		f.routers++
 		list = append(list, seek.Named{
 			Name: r, Source: find.Routing, Finder: outside{f, scoped{c, placeOf(r)}}, After: routerAfter, TTL: routingTTL,
 		})
@@ -130,6 +132,27 @@ func (f *finders) close() error {
 
 // able reports whether a node that is connected to nobody could find somebody.
 func (f *finders) able() bool { return f != nil && (len(f.static) > 0 || f.lan != nil || f.others) }
+
+// inWords says by whom peers are found, without naming anybody.
+func (f *finders) inWords() string {
+	if f == nil {
+		return ""
+	}
+	list := []string{"the peers' own peers"}
+	if len(f.static) > 0 {
+		list = append(list, "the named peers")
+	}
+	if f.lan != nil {
+		list = append(list, "the local network")
+	}
+	if f.routers > 0 {
+		list = append(list, plural(int64(f.routers), "router"))
+	}
+	if f.dht != nil {
+		list = append(list, "the DHT")
+	}
+	return strings.Join(list, ", ")
+}
 
 // service is what other homes ask.
 func (f *finders) service() node.Service {

@@ -27,11 +27,12 @@ func openGateway(_ context.Context, h *house, s settings.Settings) (opened, erro
 		Timeout: time.Duration(s.Gateway.Timeout), Requests: s.Gateway.Requests, Trustless: s.Gateway.Trustless, Log: h.env.log(),
 	}
 	if s.Gateway.Fetch && h.net != nil {
+		sought := h.finders.inWords()
 		cfg.Fetch = func(root cid.Cid) gateway.Fetch {
 			if !h.node.Finds() && len(h.node.Peers()) == 0 {
 				return nil // nobody to ask, and nobody will come by waiting
 			}
-			return newGatewayFetch(h.node, root)
+			return newGatewayFetch(h.node, root, sought)
 		}
 	}
 	g, err := gateway.New(cfg)
@@ -47,13 +48,14 @@ type gatewayFetch struct {
 	dray.Getter
 	session *node.Session
 	ahead   func([]cid.Cid)
+	sought  string // who else is asked, in words
 }
 
-func newGatewayFetch(n *node.Node, root cid.Cid) *gatewayFetch {
+func newGatewayFetch(n *node.Node, root cid.Cid, sought string) *gatewayFetch {
 	s := n.NewSession(node.SessionConfig{
 		Order: exchange.InOrder, Root: root, Bystander: true, Origin: node.Origin{Who: "gateway"},
 	})
-	return &gatewayFetch{s.Reading(), s, s.Ahead()}
+	return &gatewayFetch{s.Reading(), s, s.Ahead(), sought}
 }
 
 // Ahead implements [gateway.Fetch].
@@ -63,16 +65,10 @@ func (f *gatewayFetch) Ahead(cids []cid.Cid) { f.ahead(cids) }
 func (f *gatewayFetch) Progress() (p gateway.Progress) {
 	f.session.Pulse(node.WithPulse(context.Background(), func(now node.Pulse) {
 		p.Arrived = now.Arrived
-		p.Hopeless = true
+		p.Hopeless, p.Sure = node.Hopeless(now.Waits)
 		for _, w := range now.Waits {
-			switch w.Reason {
-			case exchange.ReasonNobody, exchange.ReasonLacks, exchange.ReasonRefused, exchange.ReasonBanned:
-			default:
-				p.Hopeless = false
-			}
 			p.Slow = p.Slow || w.Reason == exchange.ReasonSlow
 		}
-		p.Hopeless = p.Hopeless && len(now.Waits) > 0
 	}))
 	return p
 }
@@ -83,8 +79,23 @@ func (f *gatewayFetch) Waits() string {
 	if len(waits) == 0 {
 		return ""
 	}
+	if _, sure := node.Hopeless(waits); sure {
+		return notFound(len(f.session.Peers()), f.sought)
+	}
 	now := time.Now()
 	return inWords(waits, now, now.Sub(waits[0].Since)).Text
+}
+
+// notFound says where was looked in vain.
+func notFound(peers int, sought string) string {
+	text := "nobody is connected"
+	if peers > 0 {
+		text = plural(int64(peers), "connected peer") + " asked, and none has it"
+	}
+	if sought != "" {
+		text += "; looked for others by " + sought + ", and found nobody"
+	}
+	return text
 }
 
 // Close implements [gateway.Fetch].

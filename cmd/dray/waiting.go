@@ -179,6 +179,8 @@ func why(w *node.Wait, waits []node.Wait, since time.Duration) string {
 		return "broke the protocol and is refused"
 	case exchange.ReasonLooking:
 		return "looking for somebody who has it"
+	case exchange.ReasonNotFound:
+		return "all who might know were asked, and nobody was found who has it"
 	case exchange.ReasonNobody:
 		return "nobody is connected; name a peer with --from MULTIADDR"
 	case exchange.ReasonChecking:
@@ -211,7 +213,7 @@ func then(w *node.Wait, waits []node.Wait, next time.Duration) string {
 		what = "asks it again"
 	case exchange.ReasonDialling:
 		what = "dials again"
-	case exchange.ReasonLooking:
+	case exchange.ReasonLooking, exchange.ReasonNotFound:
 		what = "looks again"
 	case exchange.ReasonBanned:
 		what = "let in again"
