@@ -629,10 +629,10 @@ func (f *fetch) inPlace(p place, size int64, reused bool) {
 	f.progress.Done += size
 	f.progress.Leaves++
 	if reused {
-		f.progress.Reused += size
-		if peer, came := f.gave[f.walk.Manifest().Leaf(p.leaf)]; came {
+		if peer, came := f.gave[f.walk.Manifest().Leaf(p.leaf)]; came { // with the skeleton, a moment ago
 			f.entry.came(p.leaf, peer, size)
 		} else {
+			f.progress.Reused += size
 			f.entry.placed(p.leaf, GiftHere, "", "", size)
 		}
 	}

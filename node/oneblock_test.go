@@ -10,7 +10,8 @@ import (
 	"dray/unixfs"
 )
 
-// TestOneBlockOnce gets files of one block, which is root and leaf: it is sent once.
+// TestOneBlockOnce gets files of one block, which is root and leaf: it is sent once, and was not here before. When it is got again,
+// it was.
 func TestOneBlockOnce(t *testing.T) {
 	for name, profile := range map[string]unixfs.Profile{"raw": unixfs.Native(), "dag-pb": unixfs.V0()} {
 		for _, directory := range []bool{false, true} {
@@ -44,11 +45,18 @@ func TestOneBlockOnce(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_, err = nodes[1].Fetch(t.Context(), FetchConfig{
+				p, err := nodes[1].Fetch(t.Context(), FetchConfig{
 					Root: added.Root, Peers: []transport.Peer{{ID: nodes[0].Self(), Addrs: nodes[0].Addrs()}},
 				})
 				if err != nil {
 					t.Fatal(err)
+				}
+				if p.Done != int64(size) || p.Reused != 0 || p.Fetched < int64(size) {
+					t.Errorf("%d bytes, %d came and %d were here, want %d that came", p.Done, p.Fetched, p.Reused, size)
+				}
+				again, err := nodes[1].Fetch(t.Context(), FetchConfig{Root: added.Root})
+				if err != nil || again.Done != int64(size) || again.Reused != int64(size) || again.Fetched != 0 {
+					t.Errorf("again: %v, %d bytes, %d came and %d were here", err, again.Done, again.Fetched, again.Reused)
 				}
 				if sent := nodes[0].Totals().ServedBytes; sent > int64(size)+2000 {
 					t.Errorf("%d bytes were sent for %d of content", sent, size)
