@@ -45,6 +45,8 @@ type giftView struct {
 	Name  string  `json:"name,omitempty"`
 	Bytes int64   `json:"bytes"`
 	Rate  float64 `json:"rate"`
+	// Duplicates is what a peer sent besides that had come already.
+	Duplicates int64 `json:"duplicates,omitempty"`
 }
 
 // waitView is one reason why nothing more is there.
@@ -103,7 +105,7 @@ func (c *Config) transfer(t *node.Transfer, now time.Time) transferView {
 		x.Left = &left
 	}
 	for _, g := range t.Gifts {
-		x.Gifts = append(x.Gifts, giftView{string(g.Kind), g.Peer.String(), g.Name, g.Bytes, g.Rate})
+		x.Gifts = append(x.Gifts, giftView{string(g.Kind), g.Peer.String(), g.Name, g.Bytes, g.Rate, g.Duplicates})
 	}
 	if x.Stalled = idle > 0; !x.Stalled {
 		return x

@@ -171,7 +171,7 @@ func New(cfg Config) *Engine {
 		serving: servingQueue{
 			waiting: make(map[cid.Cid]*served), copies: copyCount{of: make(map[cid.Cid]int32)},
 		},
-		done:      doneSet{has: make(map[cid.Cid]struct{})},
+		done:      doneSet{has: make(map[cid.Cid]SessionID)},
 		manifests: make(map[cid.Cid]*manifest),
 		loading:   make(map[cid.Cid]*loadingManifest),
 		early:     make(map[cid.Cid]early),
@@ -210,6 +210,8 @@ type Ready struct {
 	Walks     []WalkLoad
 	// WalksEnded are sessions that have had the answer to their walk, or wait for it no longer.
 	WalksEnded []SessionID
+	// Repeats are blocks that came although they had come already, as [Stats] counts them.
+	Repeats []Repeat
 	// Discards are blocks that were kept in case they would be wanted, and were not.
 	Discards []dray.Block
 	// Sync asks for one sync of the store, and [Engine.Synced] after it.
@@ -269,6 +271,15 @@ type Find struct {
 	Root    cid.Cid // what the session says that it lies under, if it does
 }
 
+// Repeat is a block that came once more.
+type Repeat struct {
+	// Session is on whose behalf it was asked for; it may have ended since. 0 if nobody knows.
+	Session SessionID
+	// Peer is who sent it, and Bytes its size.
+	Peer  dray.PeerID
+	Bytes int64
+}
+
 // Drop asks for a peer to be disconnected because of an offence.
 type Drop struct {
 	Peer      dray.PeerID
@@ -278,7 +289,8 @@ type Drop struct {
 // Empty reports whether there is nothing to do but wait.
 func (r *Ready) Empty() bool {
 	return len(r.Sends)+len(r.Blocks)+len(r.Loads)+len(r.Stores)+len(r.Delivers)+len(r.Finds)+len(r.Dials)+
-		len(r.Drops)+len(r.Probes)+len(r.Hangups)+len(r.Sessions)+len(r.Manifests)+len(r.Walks)+len(r.WalksEnded)+len(r.Discards) == 0 && !r.Sync
+		len(r.Drops)+len(r.Probes)+len(r.Hangups)+len(r.Sessions)+len(r.Manifests)+len(r.Walks)+len(r.WalksEnded)+len(r.Repeats)+
+		len(r.Discards) == 0 && !r.Sync
 }
 
 func (r *Ready) reset() {
@@ -290,7 +302,7 @@ func (r *Ready) reset() {
 	r.Sessions, r.Probes, r.Hangups, r.Wake = r.Sessions[:0], r.Probes[:0], r.Hangups[:0], 0
 	clear(r.Discards)
 	clear(r.Sessions)
-	r.WalksEnded = r.WalksEnded[:0]
+	r.WalksEnded, r.Repeats = r.WalksEnded[:0], r.Repeats[:0]
 	r.Manifests, r.Walks, r.Discards, r.Sync = r.Manifests[:0], r.Walks[:0], r.Discards[:0], false
 }
 
@@ -494,12 +506,37 @@ func (e *Engine) receiveBlock(p *peer, b dray.Block, walked bool) bool {
 			p.wasted += size
 			return false
 		}
-		e.stats.Duplicates++
-		e.stats.DuplicateBytes += size
+		e.repeated(e.askedFor(w, p, b.CID()), p, size)
 		return false
 	}
 	e.accept(w, p, b, walked)
 	return true
+}
+
+// repeated counts a block that has come once more, on behalf of a session.
+func (e *Engine) repeated(id SessionID, p *peer, size int64) {
+	e.stats.Duplicates++
+	e.stats.DuplicateBytes += size
+	e.ready.Repeats = append(e.ready.Repeats, Repeat{id, p.id, size})
+}
+
+// askedFor returns on whose behalf a peer was asked for a block that is not wanted any more, or 0.
+func (e *Engine) askedFor(w *want, p *peer, c cid.Cid) SessionID {
+	if w != nil {
+		return w.home.id
+	}
+	if id, ok := e.done.has[c]; ok {
+		return id
+	}
+	if x, ok := e.early[c]; ok {
+		return x.s.id
+	}
+	for _, s := range e.sessionList { // what a walk answered with, after it was given up, or is pushed after it
+		if s.walk.p == p || s.walk.from == p || s.walk.attempts > 0 && s.peer(p) != nil {
+			return s.id
+		}
+	}
+	return 0
 }
 
 // accept takes a block that was wanted.
@@ -691,7 +728,7 @@ func (e *Engine) conclude(w *want, d Deliver) {
 	if w.state == Failed {
 		w.to(Cancelled)
 	}
-	e.done.add(w.cid)
+	e.done.add(w.cid, w.home.id)
 	for len(w.askers) > 0 {
 		last := w.askers[len(w.askers)-1]
 		s := last.s
@@ -747,9 +784,9 @@ func (e *Engine) dirtyAll() {
 	}
 }
 
-// doneSet remembers the last wants that ended, to tell blocks that come late from blocks that nobody asked for.
+// doneSet remembers the last wants that ended and whose they were, to tell blocks that come late from blocks that nobody asked for.
 type doneSet struct {
-	has  map[cid.Cid]struct{}
+	has  map[cid.Cid]SessionID
 	ring []cid.Cid
 	next int
 }
@@ -759,8 +796,9 @@ func (d *doneSet) contains(c cid.Cid) bool {
 	return ok
 }
 
-func (d *doneSet) add(c cid.Cid) {
+func (d *doneSet) add(c cid.Cid, s SessionID) {
 	if d.contains(c) {
+		d.has[c] = s
 		return
 	}
 	if len(d.ring) < doneRing {
@@ -770,5 +808,5 @@ func (d *doneSet) add(c cid.Cid) {
 		d.ring[d.next] = c
 		d.next = (d.next + 1) % doneRing
 	}
-	d.has[c] = struct{}{}
+	d.has[c] = s
 }

@@ -242,7 +242,7 @@ func (e *Engine) Demand(now time.Duration, id SessionID, first, count int) {
 		case e.answering(s, c, true):
 		case s.man.here.has(k):
 			s.stats.Blocks++
-			e.done.add(c)
+			e.done.add(c, s.id)
 			e.ready.Delivers = append(e.ready.Delivers, Deliver{CID: c, Local: true, Session: s.id, refs: 1, demanded: true})
 		case s.demand.add(k):
 			s.demanded++
@@ -405,7 +405,7 @@ func (e *Engine) meetDemand(c cid.Cid, d Deliver) {
 				continue
 			}
 			s.demanded--
-			e.done.add(c)
+			e.done.add(c, s.id)
 			d.Session, d.refs, d.demanded = s.id, 1, true
 			s.stats.Blocks++
 			s.stats.Bytes += int64(d.Block.Size())

@@ -69,7 +69,7 @@ func (e *Engine) giveBack(w *want) bool {
 	}
 	e.dropAsk(w.asks.head, true)
 	w.to(Cancelled)
-	e.done.add(w.cid) // the block may be on its way already
+	e.done.add(w.cid, s.id) // the block may be on its way already
 	s.waiting--
 	s.wants--
 	i := int(w.leaf)

@@ -112,6 +112,9 @@ func (r *Ready) Format(n Namer) string {
 		}
 		fmt.Fprintf(&b, "%s walk %d for %s\n", verb, l.Walk.ID, n.peer(l.Peer))
 	}
+	for _, x := range r.Repeats {
+		fmt.Fprintf(&b, "%d bytes once more from %s for session %d\n", x.Bytes, n.peer(x.Peer), x.Session)
+	}
 	for _, x := range r.Discards {
 		fmt.Fprintf(&b, "discard %s\n", n.cid(x.CID()))
 	}

@@ -257,8 +257,7 @@ func (e *Engine) dropEarly(s *session) {
 			delete(e.early, c)
 			e.earlyBytes -= int64(x.b.Size())
 			e.acct(x.p).Duplicate += int64(x.b.Size())
-			e.stats.Duplicates++
-			e.stats.DuplicateBytes += int64(x.b.Size())
+			e.repeated(s.id, x.p, int64(x.b.Size()))
 			e.ready.Discards = append(e.ready.Discards, x.b)
 		default:
 			keep = append(keep, c)

@@ -394,7 +394,7 @@ func (e *Engine) leave(w *want, s *session) {
 		e.dirtySession(s) // another want may take its place
 	}
 	w.to(Cancelled)
-	e.done.add(w.cid)
+	e.done.add(w.cid, s.id)
 	e.retire(w)
 }
 

@@ -105,7 +105,7 @@ func (n *Node) Tensors(ctx context.Context, cfg TensorsConfig) (*Catalog, error)
 	if err := dray.CheckCID(cfg.Root); err != nil {
 		return nil, err
 	}
-	r := n.newErrand(cfg.Root, cfg.Peers, cfg.Only, cfg.Class)
+	r := n.newErrand(n.newTally(nil), cfg.Root, cfg.Peers, cfg.Only, cfg.Class)
 	defer r.close()
 	return r.catalog(ctx, unixfs.NewWalk(cfg.Root, unixfs.WalkConfig{}))
 }

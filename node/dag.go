@@ -41,9 +41,10 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 	if err := dray.CheckCID(cfg.Root); err != nil {
 		return err
 	}
-	d := &dagFetch{n: n, cfg: cfg, got: make(chan exchange.Deliver, sweepAhead), start: time.Now(), tally: n.newTally()}
+	d := &dagFetch{n: n, cfg: cfg, got: make(chan exchange.Deliver, sweepAhead), start: time.Now()}
 	d.progress.Root = cfg.Root
 	d.entry = n.transfers.begin(KindGraph, cfg.Root, "", cfg.Origin)
+	d.tally = n.newTally(d.entry)
 	d.sweep = unixfs.NewSweep(sweepMax, cfg.Root)
 	var walk exchange.WalkOptions
 	if !n.begun(ctx, cfg.Root) {
@@ -54,6 +55,7 @@ func (n *Node) FetchDAG(ctx context.Context, cfg DAGConfig) error {
 			Peers: n.named(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Root: cfg.Root,
 			Walk: walk,
 		})
+		d.tally.opened(d.id)
 		n.sinks[d.id] = &sink{
 			take: func(x exchange.Deliver) bool { d.got <- x; return true }, // has room: no more than that are wanted
 			end:  func(error) {},

@@ -28,9 +28,11 @@ type errand struct {
 	brought map[cid.Cid]dray.PeerID // what came from peers, or by another session
 }
 
-func (n *Node) newErrand(root cid.Cid, peers []transport.Peer, only bool, class exchange.Class) *errand {
+func (n *Node) newErrand(
+	t *tally, root cid.Cid, peers []transport.Peer, only bool, class exchange.Class,
+) *errand {
 	r := &errand{
-		n: n, root: root, got: make(chan exchange.Deliver, errandAhead), tally: n.newTally(),
+		n: n, root: root, got: make(chan exchange.Deliver, errandAhead), tally: t,
 		brought: make(map[cid.Cid]dray.PeerID),
 	}
 	var walk exchange.WalkOptions
@@ -41,6 +43,7 @@ func (n *Node) newErrand(root cid.Cid, peers []transport.Peer, only bool, class 
 		r.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
 			Peers: n.named(peers), Only: only, Class: max(class, exchange.High), Root: root, Walk: walk,
 		})
+		r.tally.opened(r.id)
 		n.sinks[r.id] = &sink{take: func(d exchange.Deliver) bool { r.got <- d; return true }, end: func(error) {}}
 	})
 	if walk.Bytes > 0 {

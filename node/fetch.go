@@ -79,7 +79,7 @@ type Progress struct {
 	First time.Duration
 	// Sources says which peer gave how much.
 	Sources []Source
-	// Duplicates is the number of bytes that came twice.
+	// Duplicates is how many bytes of blocks came for this call that had come already.
 	Duplicates int64
 	// Peers is what each connected peer is expected to deliver.
 	Peers []exchange.Standing
@@ -186,10 +186,10 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 		n: n, cfg: cfg, walk: unixfs.NewWalk(cfg.Root, unixfs.WalkConfig{Ahead: aheadBlocks}),
 		got: make(chan delivery, aheadWants+aheadBlocks+16),
 		out: make(map[cid.Cid]*wantedLeaf), bones: make(map[cid.Cid]struct{}), gave: make(map[cid.Cid]dray.PeerID), leafs: make(map[cid.Cid]expectedLeaf),
-		start: time.Now(), tally: n.newTally(),
+		start: time.Now(), entry: n.transfers.begin(KindFetch, cfg.Root, cfg.Path, cfg.Origin),
 	}
 	f.progress.Root = cfg.Root
-	f.entry = n.transfers.begin(KindFetch, cfg.Root, cfg.Path, cfg.Origin)
+	f.tally = n.newTally(f.entry)
 	f.tree = newTree(n, cfg.Path)
 	f.uses = newUses(f)
 	var walk exchange.WalkOptions
@@ -203,6 +203,7 @@ func newFetch(n *Node, cfg FetchConfig) *fetch {
 		f.id = n.engine.OpenSession(n.now(), exchange.SessionConfig{
 			Peers: n.named(cfg.Peers), Only: cfg.Only, Class: cfg.Class, Order: cfg.Order, Root: cfg.Root, Walk: walk,
 		})
+		f.tally.opened(f.id)
 		n.sinks[f.id] = &sink{take: f.take, walked: func() { f.got <- delivery{walked: true} }, end: func(error) {}}
 	})
 	if walk.Bytes > 0 {

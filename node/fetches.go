@@ -75,6 +75,8 @@ type Gift struct {
 	// Bytes of content are in their places because of it, and come at Rate bytes a second now.
 	Bytes int64
 	Rate  float64
+	// Duplicates is how many bytes of blocks a peer sent besides that this transfer had already, of this peer or another.
+	Duplicates int64
 }
 
 // Transfer describes one transfer.
@@ -142,10 +144,12 @@ type docket struct {
 
 	mu     sync.Mutex
 	t      Transfer
-	id     exchange.SessionID // now; 0 when there is none
-	leaves int                // that are known
-	givers []uint8            // by leaf, who gave it
+	id     exchange.SessionID   // now; 0 when there is none
+	ids    []exchange.SessionID // all that it has had; guarded by the list's lock
+	leaves int                  // that are known
+	givers []uint8              // by leaf, who gave it
 	gifts  []gift
+	twice  int64 // bytes that came once more, of all peers
 	rate   pace
 	slow   pace
 	pulled bool // the engine's counts of the session are all there is
@@ -163,7 +167,8 @@ type transfers struct {
 	mu      sync.Mutex
 	last    uint64
 	running map[uint64]*docket
-	ended   []*docket // oldest first
+	ended   []*docket                      // oldest first
+	of      map[exchange.SessionID]*docket // those that are in the list, by what works for them
 }
 
 // begin enters a transfer.
@@ -228,8 +233,11 @@ func (e *docket) end(err error) {
 	l := e.list
 	l.mu.Lock()
 	delete(l.running, e.t.ID)
-	if !idle {
+	if idle {
+		l.disown(e)
+	} else {
 		if len(l.ended) == maxEnded {
+			l.disown(l.ended[0])
 			l.ended = slices.Delete(l.ended, 0, 1)
 		}
 		l.ended = append(l.ended, e)
@@ -243,11 +251,43 @@ func (e *docket) end(err error) {
 	}
 }
 
-// opened says which session the engine knows it as.
+// opened says as which session the engine knows it, which may be one of several in turn.
 func (e *docket) opened(id exchange.SessionID) {
+	e.list.mu.Lock()
+	e.list.of[id] = e
+	e.ids = append(e.ids, id)
+	e.list.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.id = id
+}
+
+// disown forgets which sessions worked for a transfer that leaves the list. The caller holds the lock.
+func (l *transfers) disown(e *docket) {
+	for _, id := range e.ids {
+		delete(l.of, id)
+	}
+}
+
+// repeated counts a block that came once more for whom it was asked for, also if that has ended in the meantime.
+func (l *transfers) repeated(x exchange.Repeat) {
+	l.mu.Lock()
+	e := l.of[x.Session]
+	l.mu.Unlock()
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.gifts[e.gift(GiftPeer, x.Peer, "")].Duplicates += x.Bytes
+	e.twice += x.Bytes
+}
+
+// duplicates returns how many bytes of blocks came that had come already.
+func (e *docket) duplicates() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.twice
 }
 
 // report takes over how far the call is, in which session.
@@ -325,7 +365,10 @@ func (e *docket) gift(kind GiftKind, peer dray.PeerID, name string) int {
 func (e *docket) restart() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.gifts, e.givers, e.leaves = nil, nil, 0
+	for i := range e.gifts {
+		e.gifts[i].Bytes = 0
+	}
+	e.givers, e.leaves = nil, 0
 }
 
 // look returns the transfer as it is. The caller holds the lock.
@@ -336,8 +379,12 @@ func (e *docket) look(now time.Time) Transfer {
 		t.Rate, t.Left = e.rate.at(now), e.t.Left
 	}
 	t.Gifts = make([]Gift, 0, len(e.gifts))
+	t.Progress.Duplicates = e.twice
 	sum := int64(0)
 	for i := range e.gifts {
+		if g := &e.gifts[i]; g.Bytes == 0 && g.Duplicates == 0 {
+			continue // of before the call started over
+		}
 		t.Gifts = append(t.Gifts, e.gifts[i].Gift)
 		sum += e.gifts[i].Bytes
 	}

@@ -104,6 +104,9 @@ func (n *Node) carryOut(r *exchange.Ready, timer *time.Timer) {
 	for _, d := range r.Delivers {
 		n.deliver(d)
 	}
+	for _, x := range r.Repeats {
+		n.transfers.repeated(x)
+	}
 	n.settled = append(n.settled, r.Discards...)
 	for i, b := range n.settled {
 		n.unframe(b)

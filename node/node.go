@@ -171,7 +171,7 @@ func New(cfg Config) (*Node, error) {
 		guarded:  make(map[cid.Cid]bool),
 	}
 	n.door = newDoor(cfg.Tentative)
-	n.transfers.n, n.transfers.running = n, make(map[uint64]*docket)
+	n.transfers.n, n.transfers.running, n.transfers.of = n, make(map[uint64]*docket), make(map[exchange.SessionID]*docket)
 	n.onlooker.states = make(map[dray.PeerID]health.State)
 	n.raw, _ = cfg.Store.(dray.RawGetter)
 	var err error

@@ -72,10 +72,10 @@ func (n *Node) fetchPart(ctx context.Context, cfg PartConfig) (Progress, error) 
 	}
 	f := &partFetch{
 		n: n, cfg: cfg, store: store, start: time.Now(), got: make(chan delivery, aheadWants+16),
-		tally: n.newTally(),
 	}
 	f.progress.Root = cfg.Root
 	f.entry = n.transfers.begin(KindPart, cfg.Root, cfg.Path, cfg.Origin)
+	f.tally = n.newTally(f.entry)
 	err := f.fetch(ctx)
 	f.show()
 	f.entry.end(err)
@@ -130,8 +130,8 @@ type cutter struct {
 }
 
 func (f *partFetch) fetch(ctx context.Context) error {
-	r := f.n.newErrand(f.cfg.Root, f.cfg.Peers, f.cfg.Only, f.cfg.Class)
-	r.tally, f.brought = f.tally, r.brought
+	r := f.n.newErrand(f.tally, f.cfg.Root, f.cfg.Peers, f.cfg.Only, f.cfg.Class)
+	f.brought = r.brought
 	f.id, f.calls = r.id, r.calls // until the selection is made
 	defer func() {
 		f.count()
@@ -236,6 +236,7 @@ func (f *partFetch) open() {
 			Peers: n.named(f.cfg.Peers), Only: f.cfg.Only, Class: f.cfg.Class, Order: f.cfg.Choice, Root: f.cfg.Root,
 		})
 		n.engine.SetManifest(n.now(), f.id, f.plan.man) // if it is known with other leaves, they are named by CID
+		f.tally.opened(f.id)
 		n.sinks[f.id] = &sink{take: f.take, end: func(error) {}}
 	})
 	f.calls = n.call(f.cfg.Peers, f.id)

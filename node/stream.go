@@ -73,9 +73,10 @@ type TensorPiece struct {
 // last pair: those of [Node.Tensors] and [Node.FetchPart]. A consumer that breaks off withdraws what is wanted.
 func (n *Node) Stream(ctx context.Context, cfg StreamConfig) iter.Seq2[TensorPiece, error] {
 	return func(yield func(TensorPiece, error) bool) {
-		s := &stream{n: n, cfg: cfg, start: time.Now(), got: make(chan delivery, aheadWants+16), tally: n.newTally()}
+		s := &stream{n: n, cfg: cfg, start: time.Now(), got: make(chan delivery, aheadWants+16)}
 		s.progress.Root = cfg.Root
 		s.entry = n.transfers.begin(KindStream, cfg.Root, "", cfg.Origin)
+		s.tally = n.newTally(s.entry)
 		more, err := s.run(ctx, func(p TensorPiece) bool { return yield(p, nil) })
 		ended := err
 		if !more {
@@ -190,8 +191,7 @@ func (s *stream) prepare(ctx context.Context) error {
 	if err := dray.CheckCID(s.cfg.Root); err != nil {
 		return err
 	}
-	r := s.n.newErrand(s.cfg.Root, s.cfg.Peers, s.cfg.Only, s.cfg.Class)
-	r.tally = s.tally
+	r := s.n.newErrand(s.tally, s.cfg.Root, s.cfg.Peers, s.cfg.Only, s.cfg.Class)
 	defer r.close()
 	c, err := r.catalog(ctx, unixfs.NewWalk(s.cfg.Root, unixfs.WalkConfig{}))
 	if err != nil {

@@ -12,17 +12,22 @@ import (
 // twice. It belongs to the call's goroutine.
 type tally struct {
 	n       *Node
+	entry   *docket // nil for what is no transfer
 	sources map[dray.PeerID]*Source
-	twice   int64 // bytes that had come twice to the whole node when the call began
 
 	at   time.Time // of the last sample of the rate
 	done int64     // then
 }
 
-func (n *Node) newTally() *tally {
-	t := &tally{n: n, sources: make(map[dray.PeerID]*Source), at: time.Now()}
-	n.ask(func() { t.twice = n.engine.Totals().DuplicateBytes })
-	return t
+func (n *Node) newTally(entry *docket) *tally {
+	return &tally{n: n, entry: entry, sources: make(map[dray.PeerID]*Source), at: time.Now()}
+}
+
+// opened notes a session that works for the call.
+func (t *tally) opened(id exchange.SessionID) {
+	if t.entry != nil {
+		t.entry.opened(id)
+	}
 }
 
 // credit notes that a peer gave so many bytes. What nobody gave counts for nobody.
@@ -51,7 +56,6 @@ func (t *tally) bring(p *Progress, session exchange.SessionID) {
 		t.at, t.done = now, p.Done-p.Reused
 	}
 	t.n.ask(func() {
-		p.Duplicates = t.n.engine.Totals().DuplicateBytes - t.twice
 		if session != 0 {
 			p.Peers, p.Waiting = t.n.engine.Standings(session), t.n.waits(session, p.Unreached)
 		}
@@ -61,6 +65,9 @@ func (t *tally) bring(p *Progress, session exchange.SessionID) {
 			}
 		}
 	})
+	if t.entry != nil {
+		p.Duplicates = t.entry.duplicates()
+	}
 	p.Fetched, p.Sources = 0, nil
 	for _, s := range t.sources {
 		p.Sources = append(p.Sources, *s)

@@ -48,6 +48,7 @@ type Host struct {
 	faults Faults
 	lied   bool // it was not honest at times, by an event
 
+	repeats   int64    // bytes that came once more, as the engine told it
 	suspended bool     // it does nothing, and is not to blame
 	late      []func() // what is due when it goes on
 	side      uint64   // of cuts of the network
@@ -152,7 +153,7 @@ func (h *Host) Start() {
 	if h.sabotaged(sabotageHoard) {
 		cfg.PeerWants = 1 << 20
 	}
-	h.e = exchange.New(cfg)
+	h.e, h.repeats = exchange.New(cfg), 0
 	h.alive = true
 	h.life++
 	h.suspended, h.late = false, nil
@@ -346,6 +347,9 @@ func (h *Host) doReady(r *exchange.Ready) {
 		}
 	}
 	w.trace.ready(w.now, h, r)
+	for _, x := range r.Repeats {
+		h.repeats += x.Bytes
+	}
 	for _, s := range r.Sends {
 		h.sendControl(s)
 	}

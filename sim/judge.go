@@ -87,6 +87,9 @@ func (h *Host) judge() error {
 			return fmt.Errorf("%s misused the protocol (%d) and was not dropped", o.name, fault)
 		}
 	}
+	if twice := h.e.Totals().DuplicateBytes; h.repeats != twice {
+		return fmt.Errorf("%d bytes came twice; %d were told of", twice, h.repeats)
+	}
 	held := h.e.Held()
 	kept := held.Early
 	for _, l := range h.halves {

@@ -18,7 +18,7 @@ const giverOf = g => ({
   peer: () => short(g.peer), here: () => "here before", shared: () => "by another transfer here", origin: () => "origin " + g.name,
 })[g.kind]();
 
-const givers = gifts => gifts.filter(g => g.bytes > 0);
+const givers = gifts => gifts.filter(g => g.bytes > 0 || g.duplicates > 0);
 
 export function running(parent, transfers, open) {
   list(parent, transfers, t => t.id, t => build(t, open), update);
@@ -67,7 +67,8 @@ function update(card, t) {
   });
   list(part(card, "sources"), gifts, g => g.kind + g.peer + g.name,
     g => make("li", { title: g.peer ?? "" }, make("span", { class: "swatch " + classOf(g), "aria-hidden": "true" }), make("span")),
-    (e, g) => text(e.lastChild, `${giverOf(g)} ${size(g.bytes)}` + (g.rate >= 1 && (g.peer || g.kind === "origin") ? `, ${rate(g.rate)}` : "")));
+    (e, g) => text(e.lastChild, `${giverOf(g)} ${size(g.bytes)}` + (g.rate >= 1 && (g.peer || g.kind === "origin") ? `, ${rate(g.rate)}` : "")
+      + (g.duplicates > 0 ? `, and ${size(g.duplicates)} that had come already` : "")));
   const numbers = part(card, "numbers");
   const parts = [number(size(t.done), t.known ? "of " + size(t.total) : "so far"), number(rate(t.rate), "")];
   if (t.left !== null && t.left !== undefined) parts.push(number(span(t.left), "left"));
