@@ -2,10 +2,7 @@ package exchange
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,52 +11,20 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"dray"
+	"dray/internal/scripttest"
 	"dray/wire"
 )
 
-var update = flag.Bool("update", false, "rewrite the traces in testdata")
-
-// TestScripts runs the conversations in testdata. A file is a list of paragraphs. A paragraph has comments (#), commands
-// for one engine, a line ----, and what the engine asks of its driver after each command. Go test with -update rewrites the
-// part below the line; the difference is to be read as prose.
+// TestScripts runs the conversations in testdata, as package scripttest does: commands for one engine, and below the line what
+// the engine asks of its driver after each.
 //
 // Peers are single words, blocks are c1, c2 and so on (c1..c9 is a range), sessions s1, s2 in order of creation. Control
 // messages are written at once unless slow-writes was said. The commands are the methods of script below.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := newScript(t).run(string(text))
-			if got == string(text) {
-				return
-			}
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			t.Errorf("%s: the trace differs (rewrite with -update):\n%s", file, firstDifference(string(text), got))
-		})
-	}
-}
-
-// firstDifference shows the paragraphs in which two traces part.
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n\n"), strings.Split(got, "\n\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] != g[i] {
-			return fmt.Sprintf("want:\n%s\n\ngot:\n%s", w[i], g[i])
-		}
-	}
-	return fmt.Sprintf("%d paragraphs, want %d", len(g), len(w))
+	scripttest.Run(t, "testdata/*.txt", func(t *testing.T, text string) string {
+		s := newScript(t)
+		return scripttest.Paragraphs(text, &s.out, func(words []string) { s.command(words[0], words[1:]) })
+	})
 }
 
 // script drives one engine by text, playing its driver and all of its peers.
@@ -86,32 +51,6 @@ func newScript(t *testing.T) *script {
 		wants: map[SessionID]map[string]bool{}, manifests: map[cid.Cid]*dray.Manifest{},
 		swap: map[dray.PeerID]bool{}, seq: map[dray.PeerID]uint64{},
 	}
-}
-
-// run executes every command of text and returns text with the true outputs.
-func (s *script) run(text string) string {
-	var b strings.Builder
-	for i, par := range strings.Split(strings.TrimRight(text, "\n"), "\n\n") {
-		if i > 0 {
-			b.WriteString("\n")
-		}
-		s.out.Reset()
-		commands := 0
-		for _, line := range strings.Split(par, "\n") {
-			if line == "----" {
-				break
-			}
-			b.WriteString(line + "\n")
-			if f := strings.Fields(line); len(f) > 0 && f[0] != "#" {
-				s.command(f[0], f[1:])
-				commands++
-			}
-		}
-		if commands > 0 {
-			b.WriteString("----\n" + s.out.String())
-		}
-	}
-	return b.String()
 }
 
 func (s *script) block(name string) dray.Block {

@@ -1,11 +1,8 @@
 package find
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,9 +12,8 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"dray"
+	"dray/internal/scripttest"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden scripts")
 
 // root returns a CID that a name stands for.
 func root(name string) cid.Cid {
@@ -28,7 +24,7 @@ func root(name string) cid.Cid {
 	return b.CID()
 }
 
-// TestScripts runs testdata/*.txt: each line is a command, followed by what it printed, which begins with ">". -update rewrites them.
+// TestScripts runs the scripts in testdata. Each line is a command, followed by what it printed, which begins with ">".
 //
 //	at DURATION                      the time from here on
 //	config KEY=N…                    an empty table, search and schedule with such bounds
@@ -42,41 +38,25 @@ func root(name string) cid.Cid {
 //	found PEER [dull], ended, start  what happens to it
 //	add|remove CID, done CID [KEPT], gone CID, take
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+	scripttest.Run(t, "testdata/*.txt", func(t *testing.T, text string) string {
+		var out strings.Builder
+		s := newScript()
+		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, ">") {
+				continue
 			}
-			var out strings.Builder
-			s := newScript()
-			for line := range strings.Lines(string(text)) {
-				if strings.HasPrefix(line, ">") {
-					continue
-				}
-				out.WriteString(line)
-				if words := strings.Fields(line); len(words) > 0 && words[0] != "#" {
-					for _, l := range s.run(t, words) {
-						out.WriteString("> " + l + "\n")
-					}
-				}
-				if err := s.table.Check(); err != nil {
-					t.Fatalf("after %q: %v", line, err)
+			out.WriteString(line)
+			if words := strings.Fields(line); len(words) > 0 && words[0] != "#" {
+				for _, l := range s.run(t, words) {
+					out.WriteString("> " + l + "\n")
 				}
 			}
-			if *update {
-				if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if out.String() != string(text) {
-				t.Errorf("it says\n%s", out.String())
+			if err := s.table.Check(); err != nil {
+				t.Fatalf("after %q: %v", line, err)
 			}
-		})
-	}
+		}
+		return out.String()
+	})
 }
 
 type script struct {

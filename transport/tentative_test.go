@@ -1,23 +1,17 @@
 package transport
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"dray"
+	"dray/internal/scripttest"
 )
 
-var update = flag.Bool("update", false, "rewrite the traces in testdata")
-
-// TestTentativeScripts runs the conversations in testdata. A file is a list of paragraphs. A paragraph has comments (#),
-// commands, a line ----, and what came of each command. Go test with -update rewrites the part below the line; the
-// difference is to be read as prose.
+// TestTentativeScripts runs the conversations in testdata, as package scripttest does.
 //
 //	bounds PEERS MESSAGES BYTES AGE WAIT   begin anew with these bounds
 //	knock PEER...                          undecided peers connect
@@ -26,30 +20,10 @@ var update = flag.Bool("update", false, "rewrite the traces in testdata")
 //	advance DURATION                       time passes
 //	there                                  who is undecided, the first that came first
 func TestTentativeScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/tentative*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := &tentativeScript{t: t, now: time.Unix(0, 0), tent: NewTentative[string](TentativeConfig{})}
-			got := s.run(string(text))
-			if got == string(text) {
-				return
-			}
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			t.Errorf("%s: the trace differs (rewrite with -update); got:\n%s", file, got)
-		})
-	}
+	scripttest.Run(t, "testdata/tentative*.txt", func(t *testing.T, text string) string {
+		s := &tentativeScript{t: t, now: time.Unix(0, 0), tent: NewTentative[string](TentativeConfig{})}
+		return scripttest.Paragraphs(text, &s.out, s.do)
+	})
 }
 
 type tentativeScript struct {
@@ -57,26 +31,6 @@ type tentativeScript struct {
 	now  time.Time
 	tent *Tentative[string]
 	out  strings.Builder
-}
-
-// run returns the text with what happens now below each line.
-func (s *tentativeScript) run(text string) string {
-	var out []string
-	for paragraph := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
-		in, _, _ := strings.Cut(paragraph, "\n----")
-		if !strings.Contains(paragraph, "\n----") {
-			out = append(out, paragraph) // comments only
-			continue
-		}
-		s.out.Reset()
-		for line := range strings.SplitSeq(in, "\n") {
-			if line != "" && line[0] != '#' {
-				s.do(strings.Fields(line))
-			}
-		}
-		out = append(out, strings.TrimRight(in+"\n----\n"+s.out.String(), "\n"))
-	}
-	return strings.Join(out, "\n\n") + "\n"
 }
 
 func (s *tentativeScript) do(f []string) {

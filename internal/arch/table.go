@@ -65,6 +65,7 @@ var rooms = []room{
 
 	{path: "interop", imports: []string{"*"}, tests: true},
 	{path: "internal/arch", tests: true},
+	{path: "internal/scripttest", tests: true},
 }
 
 // library is a third-party module, or a part of one, and the rooms whose product code may import it.
