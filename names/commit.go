@@ -70,7 +70,7 @@ func (c *Commit) Check() error {
 	}
 	for i := range c.Files {
 		f := &c.Files[i]
-		if err := f.check(); err != nil {
+		if err := f.Check(); err != nil {
 			return err
 		}
 		if i > 0 && c.Files[i-1].Path >= f.Path {
@@ -87,16 +87,17 @@ func (c *Commit) Check() error {
 	return nil
 }
 
-func (f *File) check() error {
+// Check says, wrapping [ErrBadCommit], what is wrong with the file by itself.
+func (f *File) Check() error {
 	if err := CheckPath(f.Path); err != nil {
 		return badf("%w", err)
 	}
 	switch {
 	case f.Size < 0:
 		return badf("%q has %d bytes", f.Path, f.Size)
-	case !isHex(f.Blob, 40):
+	case !IsCommit(f.Blob):
 		return badf("%q has the blob id %q", f.Path, clip(f.Blob))
-	case f.SHA256 != "" && !isHex(f.SHA256, 64):
+	case f.SHA256 != "" && !IsSHA256(f.SHA256):
 		return badf("%q has the digest %q", f.Path, clip(f.SHA256))
 	case f.Root.Defined() && dray.CheckCID(f.Root) != nil:
 		return badf("%q: %w", f.Path, dray.CheckCID(f.Root))

@@ -31,6 +31,9 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", k)
 }
 
+// Plural returns what the Hub's paths call the kind: "models", "datasets" or "spaces".
+func (k Kind) Plural() string { return k.String() + "s" }
+
 // Valid reports whether there is such a kind.
 func (k Kind) Valid() bool { return int(k) < len(kinds) }
 
@@ -57,7 +60,7 @@ func (r Repo) String() string {
 	if r.Kind == Model {
 		return r.Name
 	}
-	return r.Kind.String() + "s/" + r.Name
+	return r.Kind.Plural() + "/" + r.Name
 }
 
 // Owner returns what stands before the slash of the name, or "".
@@ -164,6 +167,9 @@ func CheckPath(s string) error {
 
 // IsCommit reports whether a revision is a commit's id: forty digits, the letters small.
 func IsCommit(revision string) bool { return isHex(revision, 40) }
+
+// IsSHA256 reports whether s is a SHA-256 digest as files have it: 64 hexadecimal digits, the letters small.
+func IsSHA256(s string) bool { return isHex(s, 64) }
 
 func isHex(s string, n int) bool {
 	return len(s) == n && !strings.ContainsFunc(s, func(c rune) bool { return (c < '0' || c > '9') && (c < 'a' || c > 'f') })

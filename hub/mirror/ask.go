@@ -88,7 +88,7 @@ func (m *Mirror) askOne(ctx context.Context, peer dray.PeerID, q question, most 
 
 // askTrusted asks trusted peers what a revision is: the one that weighs most for it if that is not this node, or all in turn.
 func (m *Mirror) askTrusted(ctx context.Context, repo names.Repo, revision string, leaderOnly bool) *known {
-	key := digest(plurals[repo.Kind], repo.Name, revision)
+	key := digest(repo.Kind.Plural(), repo.Name, revision)
 	ctx, cancel := context.WithTimeout(ctx, learnIn)
 	defer cancel()
 	for _, p := range m.askable(key, nil) {
@@ -102,9 +102,9 @@ func (m *Mirror) askTrusted(ctx context.Context, repo names.Repo, revision strin
 			commitNote
 			Error string `json:"error"`
 		}
-		q := question{Ask: askCommit, Kind: plurals[repo.Kind], Repo: repo.Name, Commit: revision}
+		q := question{Ask: askCommit, Kind: repo.Kind.Plural(), Repo: repo.Name, Commit: revision}
 		if err := m.askOne(ctx, p, q, mostCommit, &answer); err == nil && answer.Error == "" {
-			if k, err := answer.known(repo); err == nil && (k.ID == revision || !isHex(revision, 40)) {
+			if k, err := answer.known(repo); err == nil && (k.ID == revision || !names.IsCommit(revision)) {
 				return k
 			}
 		}

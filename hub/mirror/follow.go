@@ -27,7 +27,7 @@ var errFeed = errors.New("a feed broke off")
 func (w *flow) follow(ctx context.Context, peer dray.PeerID) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s, r, end, err := w.m.call(ctx, peer, question{
-		Ask: askFeed, Kind: plurals[w.repo.Kind], Repo: w.repo.Name, Commit: w.commit, Path: w.file.Path, Front: w.table.front(),
+		Ask: askFeed, Kind: w.repo.Kind.Plural(), Repo: w.repo.Name, Commit: w.commit, Path: w.file.Path, Front: w.table.front(),
 	})
 	if err != nil {
 		cancel(nil)

@@ -180,7 +180,7 @@ func keyOf(repo names.Repo, f names.File) string {
 	if f.SHA256 != "" {
 		return digest("sha256", f.SHA256)
 	}
-	return digest("git", plurals[repo.Kind], repo.Name, f.Blob)
+	return digest("git", repo.Kind.Plural(), repo.Name, f.Blob)
 }
 
 // asked is a question that somebody asks already.
@@ -215,7 +215,7 @@ func (m *Mirror) commit(ctx context.Context, repo names.Repo, revision string, a
 	if k, fresh := m.notes.commit(repo, revision, m.cfg.Fresh); fresh {
 		return k, nil
 	}
-	key := digest(plurals[repo.Kind], repo.Name, revision, fmt.Sprint(alone))
+	key := digest(repo.Kind.Plural(), repo.Name, revision, fmt.Sprint(alone))
 	m.mu.Lock()
 	a := m.asking[key]
 	if a == nil && !m.closed {

@@ -62,7 +62,7 @@ type revisionNote struct {
 }
 
 func noteOf(k *known) commitNote {
-	n := commitNote{Kind: plurals[k.Repo.Kind], Repo: k.Repo.Name, ID: k.ID, Time: k.Time, Restricted: k.Restricted}
+	n := commitNote{Kind: k.Repo.Kind.Plural(), Repo: k.Repo.Name, ID: k.ID, Time: k.Time, Restricted: k.Restricted}
 	for _, f := range k.Files {
 		n.Files = append(n.Files, fileNote{f.Path, f.Size, f.Blob, f.SHA256})
 	}
@@ -71,13 +71,13 @@ func noteOf(k *known) commitNote {
 
 // known returns what a note says, if it is about that repository and makes sense.
 func (n *commitNote) known(repo names.Repo) (*known, error) {
-	if n.Kind != plurals[repo.Kind] || n.Repo != repo.Name || !isHex(n.ID, 40) || len(n.Files) > mostFiles {
+	if n.Kind != repo.Kind.Plural() || n.Repo != repo.Name || !names.IsCommit(n.ID) || len(n.Files) > mostFiles {
 		return nil, errors.New("a note about another commit")
 	}
 	k := &known{Commit: names.Commit{Repo: repo, ID: n.ID, Time: n.Time}, Restricted: n.Restricted}
 	for _, f := range n.Files {
 		file := names.File{Path: f.Path, Size: f.Size, Blob: f.Blob, SHA256: f.SHA256}
-		if err := checkFile(file); err != nil {
+		if err := file.Check(); err != nil {
 			return nil, err
 		}
 		k.Files = append(k.Files, file)
@@ -88,17 +88,17 @@ func (n *commitNote) known(repo names.Repo) (*known, error) {
 }
 
 func (n *notes) commitPath(repo names.Repo, id string) string {
-	return filepath.Join(n.dir, "commits", digest(n.upstream, plurals[repo.Kind], repo.Name, id))
+	return filepath.Join(n.dir, "commits", digest(n.upstream, repo.Kind.Plural(), repo.Name, id))
 }
 
 func (n *notes) revisionPath(repo names.Repo, revision string) string {
-	return filepath.Join(n.dir, "revisions", digest(n.upstream, plurals[repo.Kind], repo.Name, revision))
+	return filepath.Join(n.dir, "revisions", digest(n.upstream, repo.Kind.Plural(), repo.Name, revision))
 }
 
 // commit returns what is noted of a revision, or nil, and whether that is no older than it may be.
 func (n *notes) commit(repo names.Repo, revision string, old time.Duration) (k *known, fresh bool) {
 	id := revision
-	fresh = isHex(revision, 40)
+	fresh = names.IsCommit(revision)
 	if !fresh {
 		var r revisionNote
 		if readNote(n.revisionPath(repo, revision), &r) != nil {

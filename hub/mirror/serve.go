@@ -12,6 +12,7 @@ import (
 
 	"dray"
 	"dray/hub"
+	"dray/names"
 	"dray/transport"
 )
 
@@ -79,7 +80,7 @@ func (m *Mirror) stateFor(ctx context.Context, peer dray.PeerID, key string) sta
 	case w != nil && w.restricted && !m.cfg.Trusts(peer):
 	case w != nil:
 		return w.standing()
-	case isHex(key, 64):
+	case names.IsSHA256(key):
 		if _, ok := m.rootOf(ctx, key); ok {
 			return stateLine{Stage: stageComplete}
 		}

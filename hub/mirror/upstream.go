@@ -30,8 +30,6 @@ const (
 	mostPage    = 16 << 20 // bytes of one page of a tree
 	mostPages   = 1000
 	mostFiles   = 200_000
-	mostName    = 512 // bytes of a repository's name, or a revision
-	mostPath    = 4096
 	longestWait = time.Minute // that an upstream's wish to wait is heeded; beyond, the request fails at once
 )
 
@@ -219,11 +217,8 @@ func clip(s string, most int) string {
 	return s
 }
 
-// plurals are what the Hub's addresses call the kinds.
-var plurals = map[names.Kind]string{names.Model: "models", names.Dataset: "datasets", names.Space: "spaces"}
-
 func (u *Upstream) api(repo names.Repo, verb, revision string) string {
-	return u.base.String() + "/api/" + plurals[repo.Kind] + "/" + escape(repo.Name) + "/" + verb + "/" + url.PathEscape(revision)
+	return u.base.String() + "/api/" + repo.Kind.Plural() + "/" + escape(repo.Name) + "/" + verb + "/" + url.PathEscape(revision)
 }
 
 func escape(p string) string {
@@ -238,7 +233,7 @@ func escape(p string) string {
 func (u *Upstream) resolve(repo names.Repo, commit, path string) string {
 	prefix := "/"
 	if repo.Kind != names.Model {
-		prefix = "/" + plurals[repo.Kind] + "/"
+		prefix = "/" + repo.Kind.Plural() + "/"
 	}
 	return u.base.String() + prefix + escape(repo.Name) + "/resolve/" + url.PathEscape(commit) + "/" + escape(path)
 }
@@ -268,7 +263,7 @@ func (u *Upstream) Commit(ctx context.Context, repo names.Repo, revision string)
 	if err := readJSON(resp, mostInfo, &info); err != nil {
 		return nil, sentinel(err, nil)
 	}
-	if !isHex(info.SHA, 40) {
+	if !names.IsCommit(info.SHA) {
 		return nil, fmt.Errorf("%w: the commit of %s at %s is said to be %q, which is no commit's id", hub.ErrUpstream,
 			repo.Name, revision, clip(info.SHA, 60))
 	}
@@ -309,7 +304,7 @@ func (u *Upstream) tree(ctx context.Context, repo names.Repo, commit string) ([]
 			if e.LFS != nil {
 				f.SHA256, f.Size = strings.TrimPrefix(e.LFS.OID, "sha256:"), e.LFS.Size
 			}
-			if err := checkFile(f); err != nil {
+			if err := f.Check(); err != nil {
 				return nil, fmt.Errorf("%w: the tree of %s at %s: %w", hub.ErrUpstream, repo.Name, commit, err)
 			}
 			files = append(files, f)
@@ -376,56 +371,13 @@ func readJSON(resp *http.Response, most int64, to any) error {
 	return nil
 }
 
-func isHex(s string, n int) bool {
-	if len(s) != n {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
-
 // checkNames refuses what no Hub calls a repository or a revision.
 func checkNames(repo names.Repo, revision string) error {
-	parts := strings.Split(repo.Name, "/")
-	ok := plurals[repo.Kind] != "" && len(repo.Name) <= mostName && len(parts) <= 2
-	for _, p := range parts {
-		ok = ok && p != "" && p != "." && p != ".." && strings.IndexFunc(p, func(r rune) bool {
-			return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune("-_.", r)
-		}) < 0
+	if err := repo.Check(); err != nil {
+		return fmt.Errorf("%w: %w", hub.ErrRepoNotFound, err)
 	}
-	if !ok {
-		return fmt.Errorf("%w: %q is no name of a repository", hub.ErrRepoNotFound, clip(repo.Name, 100))
-	}
-	if revision == "" || len(revision) > mostName || clip(revision, mostName) != revision || checkPath(revision) != nil {
-		return fmt.Errorf("%w: %q is no name of a revision", hub.ErrRevisionNotFound, clip(revision, 100))
-	}
-	return nil
-}
-
-// checkPath refuses paths that lead elsewhere.
-func checkPath(p string) error {
-	ok := len(p) <= mostPath && !strings.ContainsAny(p, "\x00\\")
-	for part := range strings.SplitSeq(p, "/") {
-		ok = ok && part != "" && part != "." && part != ".."
-	}
-	if !ok {
-		return fmt.Errorf("%q is no path of a file", clip(p, 100))
-	}
-	return nil
-}
-
-func checkFile(f names.File) error {
-	switch err := checkPath(f.Path); {
-	case err != nil:
-		return err
-	case f.Size < 0:
-		return fmt.Errorf("%q has %d bytes", f.Path, f.Size)
-	case !isHex(f.Blob, 40), f.SHA256 != "" && !isHex(f.SHA256, 64):
-		return fmt.Errorf("it is not said what %q hashes to", f.Path)
+	if err := names.CheckRevision(revision); err != nil {
+		return fmt.Errorf("%w: %w", hub.ErrRevisionNotFound, err)
 	}
 	return nil
 }

@@ -164,13 +164,11 @@ func (m *Mirror) call(ctx context.Context, peer dray.PeerID, q question) (s tran
 
 func (q *question) target() (repo names.Repo, err error) {
 	repo.Name = q.Repo
-	for kind, plural := range plurals {
-		if plural == q.Kind {
-			repo.Kind = kind
-			return repo, checkNames(repo, q.Commit)
-		}
+	var ok bool
+	if repo.Kind, ok = names.ParseKind(q.Kind); !ok || repo.Kind.Plural() != q.Kind {
+		return repo, fmt.Errorf("there is no kind %q", clip(q.Kind, 40))
 	}
-	return repo, fmt.Errorf("there is no kind %q", clip(q.Kind, 40))
+	return repo, checkNames(repo, q.Commit)
 }
 
 func idsOf(list []string) (ids []dray.PeerID) {
