@@ -13,8 +13,5 @@ type Dash struct {
 func defaultDash() Dash { return Dash{Enabled: true, Actions: true, Listeners: 32} }
 
 func (d *Dash) check() error {
-	if d.Listeners < 1 || d.Listeners > 1000 {
-		return Wrong("dash.listeners", d.Listeners, "between 1 and 1000")
-	}
-	return nil
+	return between("dash.listeners", d.Listeners, 1, 1000)
 }

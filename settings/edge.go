@@ -3,7 +3,6 @@ package settings
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
 	"time"
 )
@@ -74,8 +73,7 @@ func (o *EdgeOrigin) check() error {
 	}
 	switch o.Kind {
 	case "", EdgeURL, EdgeGateway, EdgeS3:
-		u, err := url.Parse(o.URL)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
+		if !isWebURL(o.URL) {
 			wrong("url", o.URL, "a URL without user name and query, such as https://models.example/public, for origin "+o.Name)
 		}
 	case EdgeSwarm:

@@ -3,7 +3,6 @@ package settings
 import (
 	"errors"
 	"net"
-	"net/url"
 	"strconv"
 	"strings"
 )
@@ -32,8 +31,7 @@ func (f *Find) check() error {
 		}
 	}
 	for _, r := range f.Routers {
-		u, err := url.Parse(r)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		if !isWebURL(r) {
 			errs = append(errs, Wrong("find.routers", r, "URLs with http or https and no query, such as https://router.example"))
 		}
 	}

@@ -78,27 +78,13 @@ func (h *HTTP) check() error {
 			wrong("hosts", name, "names or IP addresses without ports, such as models.example")
 		}
 	}
-	within := func(key string, n, least, most int) {
-		if n < least || n > most {
-			wrong(key, n, fmt.Sprintf("between %d and %d", least, most))
-		}
-	}
-	within("connections", h.Connections, 16, 1<<20)
-	within("connections_per_address", h.ConnectionsPerAddress, 1, 1<<20)
-	for _, d := range []struct {
-		key         string
-		value       Duration
-		least, most time.Duration
-	}{
-		{"header_timeout", h.HeaderTimeout, 100 * time.Millisecond, 5 * time.Minute},
-		{"idle_timeout", h.IdleTimeout, time.Second, time.Hour},
-		{"drain", h.Drain, 0, 8 * time.Second},
-	} {
-		if v := time.Duration(d.value); v < d.least || v > d.most {
-			wrong(d.key, d.value, fmt.Sprintf("between %v and %v", Duration(d.least), Duration(d.most)))
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs,
+		between("http.connections", h.Connections, 16, 1<<20),
+		between("http.connections_per_address", h.ConnectionsPerAddress, 1, 1<<20),
+		between("http.header_timeout", h.HeaderTimeout, Duration(100*time.Millisecond), Duration(5*time.Minute)),
+		between("http.idle_timeout", h.IdleTimeout, Duration(time.Second), Duration(time.Hour)),
+		between("http.drain", h.Drain, 0, Duration(8*time.Second)),
+	)...)
 }
 
 // BadToken says why a text cannot be a token, without the text; nil if it can.

@@ -3,8 +3,6 @@ package settings
 import (
 	"errors"
 	"log/slog"
-	"slices"
-	"strings"
 )
 
 // Log says what the daemon writes to stderr about what goes on.
@@ -20,14 +18,7 @@ var (
 )
 
 func (l *Log) check() error {
-	var errs []error
-	if !slices.Contains(logLevels, l.Level) {
-		errs = append(errs, Wrong("log.level", l.Level, oneOf(logLevels)))
-	}
-	if !slices.Contains(logFormats, l.Format) {
-		errs = append(errs, Wrong("log.format", l.Format, oneOf(logFormats)))
-	}
-	return errors.Join(errs...)
+	return errors.Join(among("log.level", l.Level, logLevels), among("log.format", l.Format, logFormats))
 }
 
 // At returns the least level that is logged; off reports that nothing is.
@@ -37,10 +28,4 @@ func (l *Log) At() (level slog.Level, off bool) {
 	}
 	_ = level.UnmarshalText([]byte(l.Level)) // was checked
 	return level, false
-}
-
-// oneOf lists what a value may be.
-func oneOf(names []string) string {
-	last := len(names) - 1
-	return strings.Join(names[:last], ", ") + " or " + names[last]
 }

@@ -1,9 +1,6 @@
 package settings
 
-import (
-	"errors"
-	"net/url"
-)
+import "errors"
 
 // Metrics says what machines are told.
 type Metrics struct {
@@ -21,10 +18,8 @@ type Trace struct {
 
 func (t *Trace) check() error {
 	var errs []error
-	if t.Endpoint != "" {
-		if at, err := url.Parse(t.Endpoint); err != nil || at.Scheme != "http" && at.Scheme != "https" || at.Host == "" {
-			errs = append(errs, Wrong("trace.endpoint", t.Endpoint, "a URL such as http://127.0.0.1:4318, or nothing"))
-		}
+	if t.Endpoint != "" && !isWebURL(t.Endpoint) {
+		errs = append(errs, Wrong("trace.endpoint", t.Endpoint, "a URL such as http://127.0.0.1:4318, or nothing"))
 	}
 	if !(t.Ratio >= 0 && t.Ratio <= 1) {
 		errs = append(errs, Wrong("trace.ratio", t.Ratio, "between 0 and 1"))

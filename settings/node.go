@@ -32,35 +32,20 @@ func defaultNode() Node {
 }
 
 func (n *Node) check() error {
-	var errs []error
-	for _, f := range []struct {
-		key         string
-		value       int
-		least, most int
-	}{
-		{"workers", n.Workers, 1, 256},
-		{"hash_workers", n.HashWorkers, 0, 1024},
-		{"streams", n.Streams, 1, 16},
-		{"peers", n.Peers, 8, 100_000},
-		{"peers_per_address", n.PeersPerAddress, 1, 100_000},
-	} {
-		errs = append(errs, between("node."+f.key, f.value, f.least, f.most))
-	}
-	for _, f := range []struct {
-		key         string
-		value       Size
-		least, most Size
-	}{
-		{"memory", n.Memory, 32 << 20, 1 << 40},
-		{"frames", n.Frames, 8 << 20, 16 << 30},
-		{"receive", n.Receive, 4 << 20, 4 << 30},
-		{"serve", n.Serve, 4 << 20, 4 << 30},
-		{"serve_peer", n.ServePeer, 1 << 20, 4 << 30},
-		{"inline", n.Inline, 0, 256 << 10},
-		{"stream_memory", n.StreamMemory, 32 << 20, 1 << 40},
-		{"stream_memory_peer", n.StreamMemoryPeer, 8 << 20, 1 << 40},
-	} {
-		errs = append(errs, between("node."+f.key, f.value, f.least, f.most))
+	errs := []error{
+		between("node.workers", n.Workers, 1, 256),
+		between("node.hash_workers", n.HashWorkers, 0, 1024),
+		between("node.streams", n.Streams, 1, 16),
+		between("node.peers", n.Peers, 8, 100_000),
+		between("node.peers_per_address", n.PeersPerAddress, 1, 100_000),
+		between("node.memory", n.Memory, 32<<20, 1<<40),
+		between("node.frames", n.Frames, 8<<20, 16<<30),
+		between("node.receive", n.Receive, 4<<20, 4<<30),
+		between("node.serve", n.Serve, 4<<20, 4<<30),
+		between("node.serve_peer", n.ServePeer, 1<<20, 4<<30),
+		between("node.inline", n.Inline, 0, 256<<10),
+		between("node.stream_memory", n.StreamMemory, 32<<20, 1<<40),
+		between("node.stream_memory_peer", n.StreamMemoryPeer, 8<<20, 1<<40),
 	}
 	if n.ServePeer > n.Serve && n.Serve >= 4<<20 {
 		errs = append(errs, Wrong("node.serve_peer", n.ServePeer, fmt.Sprintf("no more than node.serve, which is %v", n.Serve)))
@@ -85,26 +70,11 @@ func defaultJobs() Jobs {
 }
 
 func (j *Jobs) check() error {
-	errs := []error{between("jobs.workers", j.Workers, 1, 256)}
-	for _, f := range []struct {
-		key         string
-		value       Duration
-		least, most time.Duration
-	}{
-		{"silence", j.Silence, time.Second, 24 * time.Hour},
-		{"first", j.First, 100 * time.Millisecond, time.Hour},
-		{"most", j.Most, time.Duration(j.First), 24 * time.Hour},
-		{"patience", j.Patience, time.Second, 365 * 24 * time.Hour},
-	} {
-		errs = append(errs, between("jobs."+f.key, f.value, Duration(f.least), Duration(f.most)))
-	}
-	return errors.Join(errs...)
-}
-
-// between returns what is wrong with a value that must lie within bounds.
-func between[T ~int | ~int64](key string, n, least, most T) error {
-	if n >= least && n <= most {
-		return nil
-	}
-	return Wrong(key, n, fmt.Sprintf("between %v and %v", least, most))
+	return errors.Join(
+		between("jobs.workers", j.Workers, 1, 256),
+		between("jobs.silence", j.Silence, Duration(time.Second), Duration(24*time.Hour)),
+		between("jobs.first", j.First, Duration(100*time.Millisecond), Duration(time.Hour)),
+		between("jobs.most", j.Most, j.First, Duration(24*time.Hour)),
+		between("jobs.patience", j.Patience, Duration(time.Second), Duration(365*24*time.Hour)),
+	)
 }

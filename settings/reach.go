@@ -38,12 +38,7 @@ func defaultReach() Reach {
 var dhts = []string{"private", "public", "off"}
 
 func (r *Reach) check() error {
-	var errs []error
-	switch r.DHT {
-	case "private", "public", "off":
-	default:
-		errs = append(errs, Wrong("reach.dht", r.DHT, oneOf(dhts)))
-	}
+	errs := []error{among("reach.dht", r.DHT, dhts)}
 	for _, list := range []struct {
 		key   string
 		value []string

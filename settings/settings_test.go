@@ -117,7 +117,7 @@ func TestComplaints(t *testing.T) {
 func TestPrintReads(t *testing.T) {
 	for _, name := range Presets() {
 		from, err := Read(Input{Env: []string{
-			"DRAY_PRESET=" + name, "DRAY_HTTP_HOSTS=a.example,b.example", "DRAY_HTTP_TOKEN=0123456789abcdef", `DRAY_HTTP_CERT=a"\b`, "DRAY_HTTP_KEY=k",
+			"DRAY_PRESET=" + name, "DRAY_HTTP_HOSTS=a.example,b.example", "DRAY_HTTP_TOKEN=0123456789abcdef", "DRAY_UPSTREAM_TOKEN=hf_0123456789abcdef", `DRAY_HTTP_CERT=a"\b`, "DRAY_HTTP_KEY=k",
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +131,7 @@ func TestPrintReads(t *testing.T) {
 			t.Fatalf("%v\n%s", err, text)
 		}
 		want := from.Settings
-		want.HTTP.Token = ""
+		want.HTTP.Token, want.Upstream.Token = "", ""
 		if !reflect.DeepEqual(back, want) {
 			t.Errorf("read back %+v, want %+v", back, want)
 		}
@@ -299,7 +299,11 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, e.Print())
 		}
-		back.HTTP.Token = e.HTTP.Token
+		for _, k := range Keys() {
+			if k.Secret {
+				k.field(&back).Set(k.field(&e.Settings))
+			}
+		}
 		if fmt.Sprint(back) != fmt.Sprint(e.Settings) {
 			t.Errorf("read back %+v, want %+v", back, e.Settings)
 		}

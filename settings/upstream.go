@@ -2,7 +2,6 @@ package settings
 
 import (
 	"errors"
-	"net/url"
 	"strings"
 	"time"
 )
@@ -37,23 +36,17 @@ func defaultUpstream() Upstream {
 
 func (u *Upstream) check() error {
 	var errs []error
-	wrong := func(key string, value any, right string) { errs = append(errs, Wrong("upstream."+key, value, right)) }
-	if u.URL != "" {
-		at, err := url.Parse(u.URL)
-		if err != nil || at.Scheme != "http" && at.Scheme != "https" || at.Host == "" || at.User != nil || at.RawQuery != "" {
-			wrong("url", u.URL, "one like https://hub.example.org, without a user or a query")
-		}
+	if u.URL != "" && !isWebURL(u.URL) {
+		errs = append(errs, Wrong("upstream.url", u.URL, "one like https://hub.example.org, without a user or a query"))
 	}
 	if strings.ContainsAny(u.Token, " \t\r\n") {
 		errs = append(errs, errors.New("upstream.token has spaces or line breaks; right is the token alone"))
 	}
-	for key, d := range map[string]Duration{"silence": u.Silence, "patience": u.Patience} {
-		if d < Duration(time.Second) {
-			wrong(key, d, "a second or more")
-		}
+	if u.Silence < Duration(time.Second) {
+		errs = append(errs, Wrong("upstream.silence", u.Silence, "a second or more"))
 	}
-	if u.Files < 1 || u.Files > 256 {
-		wrong("files", u.Files, "between 1 and 256")
+	if u.Patience < Duration(time.Second) {
+		errs = append(errs, Wrong("upstream.patience", u.Patience, "a second or more"))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, between("upstream.files", u.Files, 1, 256))...)
 }
