@@ -69,11 +69,14 @@ func (s *suite) findDray(ctx context.Context) error {
 		return err
 	}
 	s.dray = filepath.Join(s.work, "dray")
-	out, err := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", s.dray, "./cmd/dray").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("cmd/dray does not build: %w: %s", err, tail(out))
-	}
-	return nil
+	return buildDray(ctx, s.dray)
+}
+
+// buildDray builds the program as `make build` does.
+func buildDray(ctx context.Context, path string) error {
+	c := command{path: "go", args: []string{"build", "-C", "..", "-trimpath", "-o", path, "./cmd/dray"}, env: []string{"CGO_ENABLED=0"}}
+	_, _, _, err := c.runToEnd(ctx)
+	return err
 }
 
 // authMissing says why dray cannot send bulk data in clear.

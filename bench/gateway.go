@@ -54,25 +54,12 @@ var gatewayParties = []party{
 
 // runGateway runs a row of a server and a client that reads from it and keeps nothing.
 func (s *suite) runGateway(ctx context.Context, r row, set *dataset) (m measure, err error) {
-	root, err := s.prepare(ctx, r, set)
-	if err != nil {
-		return m, fmt.Errorf("prepare: %w", err)
-	}
-	home := s.home(r.server, r)
-	p := lookupParty(r.server)
-	c, err := p.serve(s, r, set, home)
+	root, srv, err := s.serve(ctx, r, set)
 	if err != nil {
 		return m, err
 	}
-	srv, err := c.start()
-	if err != nil {
-		return m, err
-	}
-	defer func() {
-		_, stopErr := srv.stop()
-		err = errors.Join(err, stopErr)
-	}()
-	addr, err := p.address(ctx, s, srv, home)
+	defer srv.end(&err)
+	addr, err := lookupParty(r.server).address(ctx, s, srv, s.home(r.server, r))
 	if err != nil {
 		return m, err
 	}

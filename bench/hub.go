@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -60,13 +60,7 @@ func (s *suite) runHub(ctx context.Context, r row, set *dataset) (m measure, err
 	if err = errors.Join(err, stopErr); err != nil {
 		return m, err
 	}
-	var last sums
-	if err := lastLine(end.last, &last); err != nil {
-		return m, err
-	}
-	if m.Sent = last.Sent; m.Sent < set.size {
-		err = fmt.Errorf("the upstream sent %d bytes, which is less than the file has", m.Sent)
-	}
+	m.Sent, err = end.sent(set.size)
 	return m, err
 }
 
@@ -75,16 +69,15 @@ func (s *suite) hubClients(ctx context.Context, r row, set *dataset, up *server)
 	if err := up.announced(&at); err != nil {
 		return m, err
 	}
-	dir := filepath.Join(s.work, "client")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir, err := s.clients()
+	if err != nil {
 		return m, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer removeAll(dir, &err)
 	var nodes []*server
 	defer func() {
 		for _, n := range nodes {
-			_, stopErr := n.stop()
-			err = errors.Join(err, stopErr)
+			n.end(&err)
 		}
 	}()
 	urls := make([]string, r.getters)
@@ -129,34 +122,22 @@ func (s *suite) hubClients(ctx context.Context, r row, set *dataset, up *server)
 
 // connected waits until each of the nodes on homes in dir is connected to all others.
 func (s *suite) connected(ctx context.Context, dir string, nodes int) error {
+	pause := newPause()
 	for i := range nodes {
 		for {
 			out, _, _, err := s.drayRun(filepath.Join(dir, "home"+strconv.Itoa(i)), "peers", "--json").runToEnd(ctx)
 			if err != nil {
 				return err
 			}
-			if lines(out) >= nodes-1 {
+			if bytes.Count(out, []byte("\n")) >= nodes-1 {
 				break
 			}
-			t := time.NewTimer(50 * time.Millisecond)
-			select {
-			case <-t.C:
-			case <-ctx.Done():
-				t.Stop()
-				return ctx.Err()
+			if err := pause.wait(ctx, 50*time.Millisecond); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
-}
-
-func lines(out []byte) (n int) {
-	for _, c := range out {
-		if c == '\n' {
-			n++
-		}
-	}
-	return n
 }
 
 // hubRace has all clients download at once and measures until the last has the file.

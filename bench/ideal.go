@@ -181,6 +181,26 @@ func (h *hasher) readAndSum(f io.ReaderAt, l leafLayout, first int, sums [][dige
 	})
 }
 
+// openDigested opens a file and hashes its leaves.
+func openDigested(path string, leaf int, hash string) (f *os.File, layout leafLayout, sums [][digestSize]byte, err error) {
+	code, err := hashCode(hash)
+	if err != nil {
+		return nil, layout, nil, err
+	}
+	if f, err = os.Open(path); err != nil {
+		return nil, layout, nil, err
+	}
+	st, err := f.Stat()
+	if err == nil {
+		layout = leafLayout{size: st.Size(), leaf: leaf}
+		sums, err = digests(f, layout, code, cores())
+	}
+	if err != nil {
+		f.Close()
+	}
+	return f, layout, sums, err
+}
+
 // runIdealServe serves one file's leaves until it is told to stop.
 func runIdealServe(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("ideal-serve", flag.ContinueOnError)
@@ -190,24 +210,11 @@ func runIdealServe(ctx context.Context, args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	code, err := hashCode(*hash)
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(fs.Arg(0))
+	f, layout, sums, err := openDigested(fs.Arg(0), *leaf, *hash)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	layout := leafLayout{size: st.Size(), leaf: *leaf}
-	sums, err := digests(f, layout, code, cores())
-	if err != nil {
-		return err
-	}
 	send := func(c io.ReadWriter) {
 		if err := idealSend(c, f, layout, sums); err != nil && ctx.Err() == nil {
 			fmt.Fprintln(os.Stderr, "ideal-serve:", err)
@@ -451,22 +458,10 @@ func runHash(_ context.Context, args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	code, err := hashCode(*hash)
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(fs.Arg(0))
+	f, layout, _, err := openDigested(fs.Arg(0), *leaf, *hash)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	layout := leafLayout{size: st.Size(), leaf: *leaf}
-	if _, err := digests(f, layout, code, cores()); err != nil {
-		return err
-	}
-	return printJSON(added{Bytes: st.Size(), Leaves: layout.count()})
+	return printJSON(added{Bytes: layout.size, Leaves: layout.count()})
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -58,8 +57,7 @@ func runIdle(ctx context.Context, args []string) error {
 	program := *dray
 	if program == "" {
 		program = filepath.Join(work, "dray")
-		build := command{path: "go", args: []string{"-C", "..", "build", "-trimpath", "-o", program, "./cmd/dray"}, env: []string{"CGO_ENABLED=0"}}
-		if _, _, _, err := build.runToEnd(ctx); err != nil {
+		if err := buildDray(ctx, program); err != nil {
 			return err
 		}
 	}
@@ -101,21 +99,10 @@ func (f *idleFigures) measure(ctx context.Context, serve command, settle time.Du
 	if err != nil {
 		return err
 	}
-	defer func() {
-		_, stopErr := s.stop()
-		err = errors.Join(err, stopErr)
-	}()
-	var id struct {
-		Addrs []string `json:"addrs"`
-	}
-	if err := s.announced(&id); err != nil {
+	defer s.end(&err)
+	address, err := peerAddress(ctx, nil, s, "")
+	if err != nil {
 		return err
-	}
-	address := ""
-	for _, a := range id.Addrs {
-		if strings.HasPrefix(a, "/ip4/127.0.0.1/tcp/") && !strings.Contains(a, "/ws/") {
-			address = a
-		}
 	}
 	pid, pause := s.cmd.Process.Pid, newPause()
 	share := func() (float64, error) {
@@ -145,36 +132,11 @@ func (f *idleFigures) measure(ctx context.Context, serve command, settle time.Du
 	if err != nil {
 		return err
 	}
-	defer func() {
-		_, stopErr := crowd.stop()
-		err = errors.Join(err, stopErr)
-	}()
+	defer crowd.end(&err)
 	if f.Share, err = share(); err != nil {
 		return err
 	}
-	f.RSS, f.Anon, f.File, err = resident(pid)
-	return err
-}
-
-// resident reads what of a process is in memory.
-func resident(pid int) (all, anon, file int64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, 0, 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		name, rest, _ := strings.Cut(line, ":")
-		to := map[string]*int64{"VmRSS": &all, "RssAnon": &anon, "RssFile": &file}[name]
-		if to == nil {
-			continue
-		}
-		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-		if err != nil {
-			return 0, 0, 0, err
-		}
-		*to = kib << 10
-	}
-	return all, anon, file, nil
+	return readMemory(pid, map[string]*int64{"VmRSS": &f.RSS, "RssAnon": &f.Anon, "RssFile": &f.File})
 }
 
 func (f *idleFigures) print() {

@@ -9,8 +9,7 @@ import (
 // TestIdle measures a daemon for a moment: that the figures are there, not that they are good, which a busy machine decides.
 func TestIdle(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "dray")
-	build := command{path: "go", args: []string{"-C", "..", "build", "-o", program, "./cmd/dray"}}
-	if _, _, _, err := build.runToEnd(t.Context()); err != nil {
+	if err := buildDray(t.Context(), program); err != nil {
 		t.Fatal(err)
 	}
 	f := idleFigures{Peers: 5, For: 200 * time.Millisecond}

@@ -12,15 +12,7 @@ import (
 
 // runPair runs a row of one server and one client once.
 func (s *suite) runPair(ctx context.Context, r row, set *dataset) (m measure, err error) {
-	root, err := s.prepare(ctx, r, set)
-	if err != nil {
-		return m, fmt.Errorf("prepare: %w", err)
-	}
-	c, err := lookupParty(r.server).serve(s, r, set, s.home(r.server, r))
-	if err != nil {
-		return m, err
-	}
-	srv, err := c.start()
+	root, srv, err := s.serve(ctx, r, set)
 	if err != nil {
 		return m, err
 	}
@@ -50,11 +42,11 @@ func (s *suite) transfer(ctx context.Context, r row, set *dataset, root string, 
 		}
 		addr = replacePort(addr, at.Addr)
 	}
-	dir := filepath.Join(s.work, "client")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir, err := s.clients()
+	if err != nil {
 		return m, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer removeAll(dir, &err)
 	g := getting{
 		row: r, set: set, root: root, addr: addr, home: filepath.Join(dir, "home"), out: filepath.Join(dir, "out"),
 	}
@@ -72,9 +64,8 @@ func (s *suite) transfer(ctx context.Context, r row, set *dataset, root string, 
 	if err != nil {
 		return m, err
 	}
-	m, err = s.timed(ctx, client, g, srv, helper)
-	_, stopErr := helper.stop()
-	return m, errors.Join(err, stopErr)
+	defer helper.end(&err)
+	return s.timed(ctx, client, g, srv, helper)
 }
 
 // timed runs the client and checks what it got. Helper, if any, is a process on the client's side that runs already.

@@ -145,6 +145,27 @@ func (s *suite) prepare(ctx context.Context, r row, set *dataset) (string, error
 	return root, nil
 }
 
+// serve starts the row's server, with its data set, and returns what the client asks it for.
+func (s *suite) serve(ctx context.Context, r row, set *dataset) (root string, srv *server, err error) {
+	if root, err = s.prepare(ctx, r, set); err != nil {
+		return "", nil, fmt.Errorf("prepare: %w", err)
+	}
+	c, err := lookupParty(r.server).serve(s, r, set, s.home(r.server, r))
+	if err != nil {
+		return "", nil, err
+	}
+	srv, err = c.start()
+	return root, srv, err
+}
+
+// clients makes the directory for what the clients of a row get, which removeAll takes away in a defer.
+func (s *suite) clients() (string, error) {
+	dir := filepath.Join(s.work, "client")
+	return dir, os.Mkdir(dir, 0o755)
+}
+
+func removeAll(dir string, err *error) { *err = errors.Join(*err, os.RemoveAll(dir)) }
+
 // rootMakers are the parties that make DAGs.
 var rootMakers = []string{"boxo", "dray", "dray-auth", "kubo"}
 

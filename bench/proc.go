@@ -314,19 +314,46 @@ func (s *server) stop() (ending, error) {
 	return e, err
 }
 
+// end is stop for a defer, in a function that returns err.
+func (s *server) end(err *error) {
+	_, stopErr := s.stop()
+	*err = errors.Join(*err, stopErr)
+}
+
+// sent reads from the last line how much a server sent, which cannot be less than a file has.
+func (e ending) sent(size int64) (int64, error) {
+	var last sums
+	err := lastLine(e.last, &last)
+	if err == nil && last.Sent < size {
+		err = fmt.Errorf("the server says that it sent %d bytes, which is less than the file has", last.Sent)
+	}
+	return last.Sent, err
+}
+
 // peakRSS reads the most memory, in bytes, that a running process ever had resident.
-func peakRSS(pid int) (int64, error) {
+func peakRSS(pid int) (peak int64, err error) {
+	return peak, readMemory(pid, map[string]*int64{"VmHWM": &peak})
+}
+
+// readMemory reads figures of a process's memory by the names that the kernel has for them. A process that has ended has none.
+func readMemory(pid int, figures map[string]*int64) error {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return kib << 10, err
+		name, rest, _ := strings.Cut(line, ":")
+		to := figures[name]
+		if to == nil {
+			continue
 		}
+		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+		if err != nil {
+			return err
+		}
+		*to = kib << 10
 	}
-	return 0, nil // a process that has ended has no memory left to tell of
+	return nil
 }
 
 // The fields of /proc/PID/stat behind the program's name.

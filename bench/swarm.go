@@ -94,17 +94,7 @@ func (s *suite) runSwarm(ctx context.Context, r row, set *dataset) (m measure, e
 	if kind.seed != "" {
 		r.server = kind.seed
 	}
-	root, err := s.prepare(ctx, r, set)
-	if err != nil {
-		return m, fmt.Errorf("prepare: %w", err)
-	}
-	home := s.home(r.server, r)
-	seeder := lookupParty(r.server)
-	c, err := seeder.serve(s, r, set, home)
-	if err != nil {
-		return m, err
-	}
-	seed, err := c.start()
+	root, seed, err := s.serve(ctx, r, set)
 	if err != nil {
 		return m, err
 	}
@@ -114,11 +104,8 @@ func (s *suite) runSwarm(ctx context.Context, r row, set *dataset) (m measure, e
 		return m, err
 	}
 	if kind.sent == nil {
-		var last sums
-		err = lastLine(end.last, &last)
-		m.Sent = last.Sent
-	}
-	if err == nil && m.Sent < set.size {
+		m.Sent, err = end.sent(set.size)
+	} else if m.Sent < set.size {
 		err = fmt.Errorf("the seed says that it sent %d bytes, which is less than the file has", m.Sent)
 	}
 	return m, err
@@ -133,17 +120,16 @@ func (s *suite) swarmAround(
 	if err != nil {
 		return m, err
 	}
-	dir := filepath.Join(s.work, "client")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir, err := s.clients()
+	if err != nil {
 		return m, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer removeAll(dir, &err)
 	var all []*swarmer
 	defer func() {
 		for _, w := range all {
 			if w.proc != nil {
-				_, stopErr := w.proc.stop()
-				err = errors.Join(err, stopErr)
+				w.proc.end(&err)
 			}
 		}
 	}()
