@@ -431,18 +431,23 @@ func TestRandomInputs(t *testing.T) {
 	}
 }
 
-// FuzzEngine drives an engine with two peers and up to three sessions by arbitrary inputs.
-func FuzzEngine(f *testing.F) {
-	f.Add([]byte{})
-	for seed := range byte(40) {
-		in := make([]byte, 600)
-		x := uint32(seed)*2654435761 + 12345
+// addNoise adds inputs of n bytes to a corpus.
+func addNoise(f *testing.F, inputs uint32, n int, salt uint32) {
+	for seed := range inputs {
+		in := make([]byte, n)
+		x := seed*2654435761 + salt
 		for i := range in {
 			x = x*1664525 + 1013904223
 			in[i] = byte(x >> 24)
 		}
 		f.Add(in)
 	}
+}
+
+// FuzzEngine drives an engine with two peers and up to three sessions by arbitrary inputs.
+func FuzzEngine(f *testing.F) {
+	f.Add([]byte{})
+	addNoise(f, 40, 600, 12345)
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if len(in) > 4000 {
 			return

@@ -73,15 +73,7 @@ func (f *fuzzed) bar() {
 
 // FuzzAccess is FuzzEngine with roots that become closed and open, and gates that change, in between.
 func FuzzAccess(f *testing.F) {
-	for seed := range byte(60) {
-		in := make([]byte, 900)
-		x := uint32(seed)*2654435761 + 54321
-		for i := range in {
-			x = x*1664525 + 1013904223
-			in[i] = byte(x >> 24)
-		}
-		f.Add(in)
-	}
+	addNoise(f, 60, 900, 54321)
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if len(in) > 4000 {
 			return

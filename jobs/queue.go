@@ -194,7 +194,7 @@ func (q *Queue) Add(now time.Duration, j Job) (id ID, fresh bool, err error) {
 		return 0, false, fmt.Errorf("%w: without key, or with an order that is not JSON", ErrRecord)
 	}
 	if e := q.keys[j.Key]; e != nil {
-		q.merge(now, e, &j)
+		q.merge(e, &j)
 		q.dispatch(now)
 		return e.ID, false, nil
 	}
@@ -216,7 +216,7 @@ func (q *Queue) Add(now time.Duration, j Job) (id ID, fresh bool, err error) {
 }
 
 // merge adds what a second order for a job says.
-func (q *Queue) merge(now time.Duration, e *entry, j *Job) {
+func (q *Queue) merge(e *entry, j *Job) {
 	more := e.merge(j.Sources)
 	if e.Name == "" && j.Name != "" {
 		e.Name, more = j.Name, true

@@ -90,7 +90,7 @@ func (n *Node) Diagnose(ctx context.Context, cfg DiagnoseConfig) (Measures, erro
 	if err == nil {
 		err = f.finishAll(timed)
 	}
-	f.report(true)
+	f.report()
 	f.close()
 	if err != nil && timed.Err() != nil && ctx.Err() == nil {
 		err = nil // it was only to go on for so long

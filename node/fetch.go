@@ -114,7 +114,7 @@ func (n *Node) Fetch(ctx context.Context, cfg FetchConfig) (Progress, error) {
 		if err == nil {
 			err = f.finishAll(ctx)
 		}
-		f.report(true)
+		f.report()
 		f.entry.end(err)
 		f.calls.judge(cfg.Root, f.progress.Peers)
 		for _, s := range f.progress.Sources {
@@ -275,7 +275,7 @@ func (f *fetch) run(ctx context.Context) error {
 				}
 			}
 		case <-tick.C:
-			f.report(false)
+			f.report()
 			pulse(ctx, f.progress.pulse)
 			if err := f.hopeless(); err != nil {
 				return err
@@ -643,13 +643,13 @@ func (f *fetch) inPlace(p place, size int64, reused bool) {
 }
 
 func (f *fetch) finishAll(ctx context.Context) error {
-	f.report(false)
+	f.report()
 	busy(ctx, exchange.ReasonFinishing, f.progress.Done)
 	return f.tree.finish(ctx)
 }
 
 // report brings the progress up to date and shows it.
-func (f *fetch) report(last bool) {
+func (f *fetch) report() {
 	p := &f.progress
 	p.Unreached = f.calls.unreached()
 	f.tally.bring(p, f.id)

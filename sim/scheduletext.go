@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -143,67 +144,24 @@ func (s *Schedule) String() string {
 func words(list []field) string {
 	var b strings.Builder
 	for _, f := range list {
-		switch v := f.v.(type) {
-		case *bool:
-			if *v {
-				b.WriteString(" " + f.key)
-			}
-		default:
-			if !f.zero() {
-				b.WriteString(" " + f.key + "=" + f.text())
-			}
+		if f.zero() {
+			continue
+		}
+		b.WriteString(" " + f.key)
+		if _, flag := f.v.(*bool); !flag {
+			b.WriteString("=" + f.text())
 		}
 	}
 	return b.String()
 }
 
 func (f field) zero() bool {
-	switch v := f.v.(type) {
-	case *bool:
-		return !*v
-	case *int:
-		return *v == 0
-	case *int64:
-		return *v == 0
-	case *uint64:
-		return *v == 0
-	case *float64:
-		return *v == 0
-	case *time.Duration:
-		return *v == 0
-	case *wire.Version:
-		return *v == 0
-	case *SwapFault:
-		return *v == 0
-	case *[]int:
-		return len(*v) == 0
-	}
-	panic(fmt.Sprintf("sim: field %s is of an unknown type", f.key))
+	v := reflect.ValueOf(f.v).Elem()
+	return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
 }
 
 // reset makes the field zero.
-func (f field) reset() {
-	switch v := f.v.(type) {
-	case *bool:
-		*v = false
-	case *int:
-		*v = 0
-	case *int64:
-		*v = 0
-	case *uint64:
-		*v = 0
-	case *float64:
-		*v = 0
-	case *time.Duration:
-		*v = 0
-	case *wire.Version:
-		*v = 0
-	case *SwapFault:
-		*v = 0
-	case *[]int:
-		*v = nil
-	}
-}
+func (f field) reset() { reflect.ValueOf(f.v).Elem().SetZero() }
 
 func (f field) text() string {
 	switch v := f.v.(type) {
@@ -218,18 +176,10 @@ func (f field) text() string {
 		return "unknown"
 	case *[]int:
 		return rangesText(*v)
-	case *int:
-		return strconv.Itoa(*v)
-	case *int64:
-		return strconv.FormatInt(*v, 10)
-	case *uint64:
-		return strconv.FormatUint(*v, 10)
 	case *SwapFault:
 		return strconv.Itoa(int(*v))
-	case *time.Duration:
-		return v.String()
 	}
-	panic(fmt.Sprintf("sim: field %s is of an unknown type", f.key))
+	return fmt.Sprint(reflect.ValueOf(f.v).Elem())
 }
 
 func (f field) parse(text string) (err error) {
@@ -263,6 +213,8 @@ func (f field) parse(text string) (err error) {
 		*v = SwapFault(n)
 	case *[]int:
 		*v, err = parseRanges(text)
+	default:
+		panic(fmt.Sprintf("sim: field %s is of an unknown type", f.key))
 	}
 	return err
 }

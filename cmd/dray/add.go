@@ -186,7 +186,7 @@ func runAdd(ctx context.Context, e *env, q addRequest) error {
 	if err := q.check(); err != nil {
 		return err
 	}
-	result, err := addShown(ctx, e, q, func(p pipes[addNote]) (addResult, error) { return taskAdd.with(ctx, e, q, p) })
+	result, err := addShown(e, q, func(p pipes[addNote]) (addResult, error) { return taskAdd.with(ctx, e, q, p) })
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func runAdd(ctx context.Context, e *env, q addRequest) error {
 }
 
 // addShown runs an add and shows how far it is.
-func addShown(ctx context.Context, e *env, q addRequest, add func(pipes[addNote]) (addResult, error)) (addResult, error) {
+func addShown(e *env, q addRequest, add func(pipes[addNote]) (addResult, error)) (addResult, error) {
 	start := time.Now()
 	bar := newBar(e, "adding "+filepath.Base(q.Path))
 	defer bar.close()

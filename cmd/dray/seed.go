@@ -120,7 +120,7 @@ func runSeed(ctx context.Context, e *env, arg string, mode disk.Mode, output str
 		if err := a.check(); err != nil {
 			return err
 		}
-		if _, err := addShown(ctx, e, a, func(p pipes[addNote]) (addResult, error) { return taskAdd.with(ctx, e, a, p) }); err != nil {
+		if _, err := addShown(e, a, func(p pipes[addNote]) (addResult, error) { return taskAdd.with(ctx, e, a, p) }); err != nil {
 			return err
 		}
 		if r, err = taskRoot.with(ctx, e, q, pipes[nothing]{}); err != nil {

@@ -180,7 +180,7 @@ func runShare(ctx context.Context, e *env, q addRequest, repo repoOptions, liste
 
 // share adds a path where the home is open, publishes it if it is given a name, and prints its ticket.
 func share(ctx context.Context, e *env, b backend, q addRequest, name *publishRequest) error {
-	added, err := addShown(ctx, e, q, func(p pipes[addNote]) (addResult, error) { return taskAdd.do(ctx, b, q, p) })
+	added, err := addShown(e, q, func(p pipes[addNote]) (addResult, error) { return taskAdd.do(ctx, b, q, p) })
 	if err != nil {
 		return err
 	}

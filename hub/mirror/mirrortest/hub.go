@@ -71,7 +71,7 @@ func New(repo string, files map[string][]byte) *Hub {
 		digests: make(map[string]digests),
 	}
 	for name, data := range files {
-		h.digests[name] = digests{blob: GitBlob(data), sum: fmt.Sprintf("%x", sha256.Sum256(data))}
+		h.digests[name] = digests{blob: gitBlob(data), sum: fmt.Sprintf("%x", sha256.Sum256(data))}
 	}
 	h.server = httptest.NewServer(h)
 	h.URL = h.server.URL
@@ -182,8 +182,8 @@ func (h *Hub) describe(name string) map[string]any {
 	return e
 }
 
-// GitBlob returns the id that git gives a file.
-func GitBlob(data []byte) string {
+// gitBlob returns the id that git gives a file.
+func gitBlob(data []byte) string {
 	s := sha1.New()
 	fmt.Fprintf(s, "blob %d\x00", len(data))
 	s.Write(data)
