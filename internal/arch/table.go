@@ -97,6 +97,7 @@ var libraries = []library{
 
 	{"github.com/cockroachdb/pebble/v2", []string{"store/disk"}, "the index is an inner matter of the disk store"},
 	{"github.com/quic-go", []string{"transport/p2p"}, "QUIC counts its own bytes, and only the transport sees its connections"},
+	{"github.com/gorilla/websocket", []string{"transport/p2p"}, "libp2p's WebSocket is made of it, and counts no bytes"},
 	{"github.com/libp2p", []string{"transport/p2p"}, "libp2p is one transport among others, and its types stay behind the interfaces of package transport"},
 	{"github.com/multiformats/go-multiaddr", []string{"transport/p2p", "access", "node", "find/http", "cmd/dray"}, "addresses are strings to everyone who does not dial or check them"},
 

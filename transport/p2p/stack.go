@@ -12,7 +12,6 @@ import (
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
-	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	libp2pwebtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
 )
 
@@ -34,7 +33,7 @@ func (h *Host) stackOptions(c Config, limits Limits) ([]libp2p.Option, error) {
 			}
 			return tcp.NewTCPTransport(&quickUpgrader{u, quick, h.plane, h.gate, &h.tally}, r, shared, own...)
 		}),
-		libp2p.Transport(websocket.New),
+		libp2p.Transport(newWebSockets(&h.tally)),
 		libp2p.Muxer(yamux.ID, &muxer{uint32(limits.StreamsPerPeer)}),
 	}
 	if c.SwarmKey.IsZero() {

@@ -14,10 +14,10 @@ import (
 )
 
 // Traffic is what passed sockets since a Host was made, in bytes: for TCP what was written to and read from them, and for QUIC the
-// UDP payload of connections, those lost on the way included. What is not in it: TCP's and IP's headers, datagrams that belong to
-// no connection, and WebSocket.
+// UDP payload of connections, those lost on the way included. What is not in it: TCP's and IP's headers, and datagrams that belong
+// to no connection.
 type Traffic struct {
-	// TCPIn and TCPOut are those of all TCP connections: libp2p's and bulk ones, handshakes included.
+	// TCPIn and TCPOut are those of all TCP connections: libp2p's, WebSocket's and bulk ones, handshakes included.
 	TCPIn, TCPOut int64
 	// QUICIn and QUICOut are those of QUIC and WebTransport.
 	QUICIn, QUICOut int64

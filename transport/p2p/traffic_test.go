@@ -136,6 +136,7 @@ func TestTrafficIsWhatPasses(t *testing.T) {
 		{"tcp", "/ip4/127.0.0.1/tcp/0", relayTCP, 1 << 20, false, "", tcpIn, tcpOut},
 		{"bulk", "/ip4/127.0.0.1/tcp/0", relayTCP, 1 << 20, true, "", tcpIn, tcpOut},
 		{"clear", "/ip4/127.0.0.1/tcp/0", relayTCP, 1 << 20, true, "authenticated", tcpIn, tcpOut},
+		{"ws", "/ip4/127.0.0.1/tcp/0/ws", relayTCP, 1 << 20, false, "", tcpIn, tcpOut},
 		{"quic", "/ip4/127.0.0.1/udp/0/quic-v1", relayUDP, 32 << 10, false, "", quicIn, quicOut},
 	} {
 		t.Run(x.name, func(t *testing.T) {
