@@ -29,7 +29,7 @@ const (
 type contact struct {
 	addrs []string // the latest first
 	near  bool     // an address is of a private network
-	err   error    // why the last dial failed, or nil
+	err   error    // why the last dial failed, or with what words the peer refused this host since; or nil
 }
 
 // Introduce tells the Node addresses of peers, for sessions that name them: the Node dials them as long as such a session
@@ -236,14 +236,15 @@ func (n *Node) reach(id dray.PeerID, addrs []string, timeout time.Duration) erro
 // dialled notes what came of a dial.
 func (n *Node) dialled(id dray.PeerID, addrs []string, err error) {
 	c := n.book[id]
-	if err == nil || n.links[id] != nil {
+	told := c != nil && errors.Is(c.err, dray.ErrRefused)
+	if linked := n.links[id] != nil; linked || err == nil {
 		n.tried.Succeeded(id)
-		if c != nil {
+		if c != nil && (linked || !told) { // a link may have come and gone by now, and why it went is not forgotten
 			c.err = nil
 		}
 		return
 	}
-	if c != nil && !errors.Is(c.err, dray.ErrRefused) { // of a peer that hangs up, what it said before counts
+	if c != nil && !told { // of a peer that hangs up, what it said before counts
 		c.err = err
 	}
 	n.tried.Failed(n.now(), id, addrs)

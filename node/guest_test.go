@@ -254,6 +254,52 @@ func TestRefusedPeerIsTold(t *testing.T) {
 	}
 }
 
+// TestRefusedBeforeDialled: a peer that refuses does so as soon as there is a link, which may be before the dial that made it is
+// noted as a success. Why the link went is known all the same.
+func TestRefusedBeforeDialled(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		before  error // of an earlier dial
+		refuses bool
+	}{
+		{"it goes without a word", nil, false},
+		{"it goes without a word, after a dial in vain", dray.ErrUnreachable, false},
+		{"it refuses", nil, true},
+		{"it refuses, after a dial in vain", dray.ErrUnreachable, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				mem := transport.NewMemory(transport.MemoryConfig{})
+				a, b := testNode(t, mem.NewHost()), testNode(t, mem.NewHost())
+				to := transport.Peer{ID: b.Self(), Addrs: b.Addrs()}
+				a.Introduce(to)
+				if _, err := a.net.Dial(t.Context(), to.ID, to.Addrs); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				linked := false
+				a.ask(func() {
+					l := a.links[to.ID]
+					if linked = l != nil; !linked {
+						return
+					}
+					a.book[to.ID].err = row.before
+					if row.refuses {
+						a.noted(to.ID, wire.Note{Kind: wire.NoteRefused, Data: []byte("not admitted")})
+					} else {
+						a.closeLink(l)
+					}
+					a.dialled(to.ID, to.Addrs, nil)
+				})
+				away := a.Unreached(to)
+				if !linked || AllRefuse(away) != row.refuses || len(away) > 0 != row.refuses {
+					t.Errorf("linked: %v; known is %v", linked, away)
+				}
+			})
+		})
+	}
+}
+
 // TestGuestsAreBounded: strangers come and stay, each with something to say. No more are kept than the bound; those who came
 // first go first; a member is served as before; those that nobody decides about are sent away in the end.
 func TestGuestsAreBounded(t *testing.T) {
