@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -41,11 +40,8 @@ func (c *conn) OpenBulk(ctx context.Context, protocol transport.Protocol) (trans
 func (c *conn) openBulk(ctx context.Context, protocol transport.Protocol) (_ *bulkStream, err error) {
 	p := c.host.plane
 	nc := c.direct()
-	switch {
-	case nc == nil:
+	if nc == nil {
 		return nil, fmt.Errorf("%w: bulk connections need a direct connection over TCP", transport.ErrRefused)
-	case c.lacksBulk():
-		return nil, fmt.Errorf("%w: the peer makes no bulk connections", transport.ErrRefused)
 	}
 	ctx, cancel := context.WithTimeout(ctx, bulkTimeout)
 	defer cancel()
@@ -127,13 +123,9 @@ func tcpAddr(m ma.Multiaddr) (*net.TCPAddr, error) {
 	return t, nil
 }
 
-// lacksBulk reports whether the peer has said what it speaks, and bulk connections are not among it.
-func (c *conn) lacksBulk() bool {
-	all, err := c.host.host.Peerstore().GetProtocols(c.id)
-	return err == nil && len(all) > 0 && !slices.Contains(all, bulkProtocol)
-}
-
-// ask sends a request on a path and reads the answer.
+// ask sends a request on a path and reads the answer. Whether the peer makes bulk connections shows then, at the cost of a round
+// trip: what it said that it speaks does not tell. libp2p sends a list that it makes in the background, so that a host that has just
+// started may tell what it spoke a moment before, and an old list may arrive after a new one.
 func (c *conn) ask(ctx context.Context, nc network.Conn, q bulkRequest) (bulkAnswer, error) {
 	line, err := q.append(nil)
 	if err != nil {

@@ -453,6 +453,17 @@ func TestBulkLimits(t *testing.T) {
 	}
 }
 
+// TestBulkWithAnOldList: what a peer spoke when it made the list of what it speaks is not what it speaks now.
+func TestBulkWithAnOldList(t *testing.T) {
+	ab, ba := join(t, bulkHost(t, Config{}), bulkHost(t, Config{}))
+	for _, c := range []*conn{ab, ba} {
+		if err := c.host.host.Peerstore().SetProtocols(c.id, "/ipfs/id/1.0.0", "/echo"); err != nil {
+			t.Fatal(err)
+		}
+		echoBulk(t, c)
+	}
+}
+
 // TestBulkNeedsTCP: over QUIC and WebSocket there is none.
 func TestBulkNeedsTCP(t *testing.T) {
 	for _, listen := range []string{"/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"} {
