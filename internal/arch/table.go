@@ -113,6 +113,7 @@ var libraries = []library{
 	{"github.com/spf13/cobra", []string{"cmd/dray"}, "only the command line has flags"},
 	{"github.com/spf13/pflag", []string{"cmd/dray"}, "only the command line has flags"},
 	{"github.com/vbauerster/mpb/v8", []string{"cmd/dray"}, "only the command line has progress bars"},
+	{"golang.org/x/crypto/salsa20", []string{"transport/p2p"}, "what a private swarm's connections begin with is encrypted with it"},
 	{"golang.org/x/term", []string{"cmd/dray"}, "only the command line has a terminal"},
 	{"golang.org/x/sys", []string{"store/disk", "transport/p2p", "node", "cmd/dray"}, "system calls belong to the rooms that touch the machine"},
 	{"golang.org/x/sync", []string{"store/disk", "transport/p2p", "node", "cmd/dray"}, "only rooms that may have goroutines need it"},

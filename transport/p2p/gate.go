@@ -56,6 +56,7 @@ type caller struct {
 // gate is where connections over TCP wait for their handshakes.
 type gate struct {
 	busy  func() bool
+	key   SwarmKey // of those who are let through
 	slots int
 	rate  float64 // handshakes a second when the host is busy
 	burst float64
@@ -75,10 +76,10 @@ type gate struct {
 	leaving int // farewells under way
 }
 
-func newGate(busy func() bool) *gate {
+func newGate(busy func() bool, key SwarmKey) *gate {
 	cores := runtime.GOMAXPROCS(0)
 	g := &gate{
-		busy: busy, slots: shakesPerCore * cores, rate: float64(ratePerCore * cores),
+		busy: busy, key: key, slots: shakesPerCore * cores, rate: float64(ratePerCore * cores),
 		wake: make(chan struct{}, 1), waiting: make(map[netip.Prefix][]caller), under: make(map[*timedConn]time.Time),
 	}
 	g.burst, g.tokens, g.filled = g.rate, g.rate, time.Now()
@@ -227,7 +228,7 @@ func (g *gate) admit(now time.Time) {
 			continue
 		default:
 		}
-		timed := &timedConn{Conn: c.conn}
+		timed := &timedConn{Conn: c.conn, opening: opening{key: g.key}}
 		timed.over = func() { g.shaken(timed) }
 		g.under[timed] = now
 		select {

@@ -180,7 +180,7 @@ func start(c Config) (*Host, error) {
 	}
 	options = append(options, libp2p.SwarmOpts(swarm.WithDialRanker(h.rank)), libp2p.AddrsFactory(h.withRelays))
 	options = append(options, h.reachOptions(c.Reach, listen)...)
-	h.gate = newGate(h.busy)
+	h.gate = newGate(h.busy, c.SwarmKey)
 	stack, err := h.stackOptions(c, limits)
 	if err != nil {
 		h.gate.close()
@@ -402,7 +402,7 @@ func (h *Host) dialError(err error, addrs, reasons []string) error {
 		return fmt.Errorf("%w: %s", dray.ErrUnreachable, strings.Join(reasons, "; "))
 	}
 	for _, a := range addrs {
-		reasons = append(reasons, fmt.Sprintf("%s: no answer", a))
+		reasons = append(reasons, fmt.Sprintf("%s: no answer%s", a, h.swarmHint(err)))
 	}
 	if len(reasons) == 0 {
 		return fmt.Errorf("%w: %w", dray.ErrUnreachable, err)
@@ -416,7 +416,7 @@ func (h *Host) swarmHint(err error) string {
 	switch {
 	case h.psk && !refused:
 		return " (this host is in a private swarm: the other must have the same swarm key)"
-	case strings.Contains(err.Error(), "security protocol"):
+	case isForeign(err), strings.Contains(err.Error(), "security protocol"):
 		return " (the other host may be in a private swarm, and this one has no swarm key)"
 	}
 	return ""

@@ -31,9 +31,9 @@ func (h *Host) stackOptions(c Config, limits Limits) ([]libp2p.Option, error) {
 			if !c.Reach.Traverse {
 				own = append(own, tcp.DisableReuseport()) // for the listener; dials are dialerFor's
 			}
-			return tcp.NewTCPTransport(&quickUpgrader{u, quick, h.plane, h.gate, &h.tally}, r, shared, own...)
+			return tcp.NewTCPTransport(&quickUpgrader{u, quick, c.SwarmKey, h.plane, h.gate, &h.tally}, r, shared, own...)
 		}),
-		libp2p.Transport(newWebSockets(&h.tally)),
+		libp2p.Transport(newWebSockets(&h.tally, c.SwarmKey)),
 		libp2p.Muxer(yamux.ID, &muxer{uint32(limits.StreamsPerPeer)}),
 	}
 	if c.SwarmKey.IsZero() {

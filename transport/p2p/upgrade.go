@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -36,7 +35,8 @@ import (
 // measure the round trip during the handshake, for the size of windows.
 type quickUpgrader struct {
 	transport.Upgrader
-	quick bool   // TLS is this host's first choice
+	quick bool // TLS is this host's first choice
+	key   SwarmKey
 	bulk  *plane // takes the connections that are not libp2p's
 	gate  *gate  // lets the others in
 	tally *tally // counts all of them
@@ -50,12 +50,12 @@ func (u *quickUpgrader) Upgrade(ctx context.Context, t transport.Transport, raw 
 		raw = u.tally.count(raw) // others were counted when they were accepted
 	}
 	if !u.quick || dir != network.DirOutbound {
-		return u.Upgrader.Upgrade(ctx, t, &timedConn{Conn: raw}, dir, p, scope)
+		return u.upgrade(ctx, t, raw, dir, p, scope)
 	}
 	// A failed upgrade gives the scope back. It is still needed when the failure is a refusal.
 	kept := &keptScope{ConnManagementScope: scope}
 	kept.keep.Store(true)
-	early := newEarlyConn(&timedConn{Conn: raw}, appendLine(appendLine(nil, selectHeader), libp2ptls.ID))
+	early := newEarlyConn(u.timed(raw), appendLine(appendLine(nil, selectHeader), libp2ptls.ID))
 	c, err := u.Upgrader.Upgrade(ctx, t, early, dir, p, kept)
 	kept.keep.Store(false)
 	if err == nil {
@@ -63,7 +63,7 @@ func (u *quickUpgrader) Upgrade(ctx context.Context, t transport.Transport, raw 
 	}
 	if !errors.Is(err, errNoTLS) {
 		scope.Done()
-		return nil, err
+		return nil, early.opening.reason(err)
 	}
 	var d manet.Dialer
 	again, err := d.DialContext(ctx, raw.RemoteMultiaddr())
@@ -71,7 +71,20 @@ func (u *quickUpgrader) Upgrade(ctx context.Context, t transport.Transport, raw 
 		scope.Done()
 		return nil, err
 	}
-	return u.Upgrader.Upgrade(ctx, t, &timedConn{Conn: u.tally.count(again)}, dir, p, scope)
+	return u.upgrade(ctx, t, u.tally.count(again), dir, p, scope)
+}
+
+// upgrade is Upgrade in the long way.
+func (u *quickUpgrader) upgrade(ctx context.Context, t transport.Transport, raw manet.Conn, dir network.Direction,
+	p peer.ID, scope network.ConnManagementScope,
+) (transport.CapableConn, error) {
+	timed := u.timed(raw)
+	c, err := u.Upgrader.Upgrade(ctx, t, timed, dir, p, scope)
+	return c, timed.opening.reason(err)
+}
+
+func (u *quickUpgrader) timed(raw manet.Conn) *timedConn {
+	return &timedConn{Conn: raw, opening: opening{key: u.key}}
 }
 
 // UpgradeGatedMaListener implements libp2p's transport.Upgrader.
@@ -136,8 +149,6 @@ func (c *earlyConn) Read(b []byte) (int, error) {
 		answer := make([]byte, len(c.proposal))
 		n, err := io.ReadFull(c.timedConn, answer)
 		switch {
-		case strings.HasPrefix(string(answer[:n]), string(appendLine(nil, busyLine))):
-			c.err = errBusy
 		case string(answer[:n]) != string(c.proposal[:n]):
 			c.err = errNoTLS
 		case err != nil:
@@ -150,9 +161,11 @@ func (c *earlyConn) Read(b []byte) (int, error) {
 	return c.timedConn.Read(b)
 }
 
-// timedConn measures how long the other side takes to answer, until the result is asked for.
+// timedConn measures how long the other side takes to answer, until the result is asked for, and looks at how it begins.
 type timedConn struct {
 	manet.Conn
+	opening opening
+
 	wrote  atomic.Int64 // when the last write began, in nanoseconds since begun; 0 is never
 	answer atomic.Int64 // the longest answer, in nanoseconds; 0 is none
 	done   atomic.Bool
@@ -174,6 +187,9 @@ func (c *timedConn) Read(b []byte) (int, error) {
 		if at := c.wrote.Load(); at > 0 {
 			c.answer.Store(max(int64(time.Since(begun))-at, c.answer.Load()))
 		}
+	}
+	if bad := c.opening.see(b[:n]); bad != nil {
+		return 0, bad
 	}
 	return n, err
 }

@@ -37,10 +37,11 @@ const (
 )
 
 // newWebSockets returns a constructor for libp2p.
-func newWebSockets(t *tally) func(
+func newWebSockets(t *tally, key SwarmKey) func(
 	transport.Upgrader, network.ResourceManager, *tcpreuse.ConnMgr,
 ) (*webSockets, error) {
 	return func(u transport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr) (*webSockets, error) {
+		u = &watchingUpgrader{u, key}
 		w, err := websocket.New(&countingUpgrader{u, t}, r, shared)
 		return &webSockets{w, u, r, t}, err
 	}
