@@ -84,7 +84,7 @@ func remote(t *testing.T) (*site, *swarm) {
 	s.mem = newMemory()
 	s.cfg.Local = s.mem
 	sw := newSwarm(far, s.mem)
-	s.cfg.Fetch = func(cid.Cid) Fetch { return sw }
+	s.cfg.Fetch = func(context.Context, cid.Cid) Fetch { return sw }
 	s.serve()
 	return s, sw
 }
@@ -362,7 +362,7 @@ func TestPrivate(t *testing.T) {
 	}
 	s.cfg.Public = func(c cid.Cid) bool { return !private[c] }
 	var told []cid.Cid
-	s.cfg.Fetch = func(root cid.Cid) Fetch { told = append(told, root); return sw }
+	s.cfg.Fetch = func(_ context.Context, root cid.Cid) Fetch { told = append(told, root); return sw }
 	var used []cid.Cid
 	s.cfg.Used = func(_ context.Context, c cid.Cid) { used = append(used, c) }
 	absent := cid.MustParse(s.fill("{absent}"))

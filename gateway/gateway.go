@@ -22,9 +22,9 @@ type Config struct {
 	Local dray.Getter
 	// Public reports whether everybody may have a block. If nil, everybody may have every block.
 	Public func(cid.Cid) bool
-	// Fetch begins to fetch, for one request, blocks under a root that are not local. If it is nil, or returns nil because
-	// there is nobody to ask, only local content is served.
-	Fetch func(root cid.Cid) Fetch
+	// Fetch begins to fetch, for one request, whose context it is given, blocks under a root that are not local. If it is nil, or
+	// returns nil because there is nobody to ask, only local content is served.
+	Fetch func(ctx context.Context, root cid.Cid) Fetch
 	// Used is told of each root that is asked for and public. If nil, nobody is.
 	Used func(ctx context.Context, root cid.Cid)
 	// Timeout is how long a request may wait for others without anything arriving. If zero, 30 s.

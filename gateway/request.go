@@ -213,7 +213,7 @@ func (q *request) begin() Fetch {
 		if !q.g.cfg.Public(root) {
 			root = decoy(root)
 		}
-		f := q.g.cfg.Fetch(root)
+		f := q.g.cfg.Fetch(q.ctx, root)
 		if f == nil {
 			return nil
 		}

@@ -94,7 +94,7 @@ func (t *tracer) close(ctx context.Context) error { return t.provider.Shutdown(c
 // ended makes the spans of a transfer, and tells those who gave something, so that they add theirs.
 func (t *tracer) ended(n *node.Node, x *node.Transfer) {
 	root := x.Progress.Root
-	ctx, span := t.tracer.Start(context.Background(), string(x.Kind), trace.WithTimestamp(x.Began),
+	ctx, span := t.tracer.Start(under(x.Origin.Trace), string(x.Kind), trace.WithTimestamp(x.Began),
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 			attribute.String("dray.root", cidText(root)),
 			attribute.String("dray.origin", x.Origin.Who),

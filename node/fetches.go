@@ -25,6 +25,8 @@ type Origin struct {
 	Who string
 	// Name is what the content is called. If empty, what its path ends in, or nothing.
 	Name string
+	// Trace is what it belongs to in a trace, as W3C Trace Context writes a traceparent. If empty, it begins one of its own.
+	Trace string
 }
 
 // TransferKind says what call or session a transfer is.

@@ -60,13 +60,14 @@ func (n *Node) NewSession(cfg SessionConfig) *Session {
 
 // Close withdraws what the session still asks for; pending calls of Get fail with [dray.ErrClosed].
 func (s *Session) Close() error {
-	if !s.n.do(func() {
+	var ended error
+	if !s.n.ask(func() {
 		s.entry.pull(time.Now())
 		s.n.engine.CancelSession(s.n.now(), s.id)
-		s.entry.end(nil)
 	}) {
-		s.entry.end(dray.ErrClosed)
+		ended = dray.ErrClosed
 	}
+	s.entry.end(ended) // not on the loop: whoever is told may ask the Node something
 	return nil
 }
 

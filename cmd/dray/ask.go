@@ -67,7 +67,7 @@ func (h *house) ask(ctx context.Context, t target, order exchange.Order) (contex
 		n.Introduce(t.peers...) // who is named in a session and has an address is dialled
 		a.gave = n.Given(t.peers...)
 	}
-	a.session = n.NewSession(node.SessionConfig{Peers: ids, Order: order, Root: t.root, Origin: node.Origin{Who: "command"}})
+	a.session = n.NewSession(node.SessionConfig{Peers: ids, Order: order, Root: t.root, Origin: originOf(ctx, "command")})
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	if !offline {

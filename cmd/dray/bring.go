@@ -167,7 +167,7 @@ func (c *follower) turn() error {
 
 func (c *follower) follow() {
 	if c.from0 == 0 && c.size >= bringFrom && c.bring == nil {
-		c.bring = c.r.bring(c.file, c.from)
+		c.bring = c.r.bring(c.ctx, c.file, c.from)
 	}
 }
 
@@ -209,8 +209,8 @@ type bringing struct {
 	idle    *time.Timer // ends it, once nobody reads
 }
 
-// bring has a file brought, or joins those who have. It returns nil when that many are under way already.
-func (r *repos) bring(file cid.Cid, from []dray.PeerID) *bringing {
+// bring has a file brought on behalf of a reader, or joins those who have. It returns nil when that many are under way already.
+func (r *repos) bring(reader context.Context, file cid.Cid, from []dray.PeerID) *bringing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if b := r.fetch[file]; b != nil {
@@ -224,14 +224,15 @@ func (r *repos) bring(file cid.Cid, from []dray.PeerID) *bringing {
 	if len(r.fetch) >= mostBrought || r.ctx == nil {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(r.ctx)
+	ctx, cancel := context.WithCancel(r.ctx) // others may read it when the first has left
+	origin := originOf(reader, "hub")
 	b := &bringing{file: file, readers: 1, cancel: cancel}
 	r.fetch[file] = b
 	r.wg.Go(func() {
 		defer cancel()
 		defer r.h.grow(file)()
 		p, err := r.h.node.Fetch(ctx, node.FetchConfig{
-			Root: file, Peers: r.reachable(from), Order: exchange.InOrder, Origin: node.Origin{Who: "hub"},
+			Root: file, Peers: r.reachable(from), Order: exchange.InOrder, Origin: origin,
 		})
 		r.mu.Lock()
 		delete(r.fetch, file)

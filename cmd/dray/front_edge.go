@@ -41,7 +41,7 @@ func openEdge(_ context.Context, h *house, s settings.Settings) (opened, error) 
 		return opened{}, err
 	}
 	return opened{
-		routes: []route{{edge.Prefix, e}},
+		routes: []route{{edge.Prefix, h.traced("edge", e)}},
 		probe:  func(context.Context) error { return edgeHealth(e.Stats()) },
 		worst:  node.Degraded,
 		close:  release,

@@ -28,18 +28,18 @@ func openGateway(_ context.Context, h *house, s settings.Settings) (opened, erro
 	}
 	if s.Gateway.Fetch && h.net != nil {
 		sought := h.finders.inWords()
-		cfg.Fetch = func(root cid.Cid) gateway.Fetch {
+		cfg.Fetch = func(ctx context.Context, root cid.Cid) gateway.Fetch {
 			if !h.node.Finds() && len(h.node.Peers()) == 0 {
 				return nil // nobody to ask, and nobody will come by waiting
 			}
-			return newGatewayFetch(h.node, root, sought)
+			return newGatewayFetch(ctx, h.node, root, sought)
 		}
 	}
 	g, err := gateway.New(cfg)
 	if err != nil {
 		return opened{}, err
 	}
-	door := crossOrigin(s.Gateway.Origins, g)
+	door := crossOrigin(s.Gateway.Origins, h.traced("gateway", g))
 	return opened{routes: []route{{"/ipfs/", door}, {"/ipns/", door}}}, nil
 }
 
@@ -51,9 +51,9 @@ type gatewayFetch struct {
 	sought  string // who else is asked, in words
 }
 
-func newGatewayFetch(n *node.Node, root cid.Cid, sought string) *gatewayFetch {
+func newGatewayFetch(ctx context.Context, n *node.Node, root cid.Cid, sought string) *gatewayFetch {
 	s := n.NewSession(node.SessionConfig{
-		Order: exchange.InOrder, Root: root, Bystander: true, Origin: node.Origin{Who: "gateway"},
+		Order: exchange.InOrder, Root: root, Bystander: true, Origin: originOf(ctx, "gateway"),
 	})
 	return &gatewayFetch{s.Reading(), s, s.Ahead(), sought}
 }

@@ -24,5 +24,5 @@ func openHub(_ context.Context, h *house, s settings.Settings) (opened, error) {
 	}
 	server := hub.NewServer(hub.Config{Library: hub.First(libraries...), Requests: s.Hub.Requests, Log: h.env.log()})
 	end := h.repos.begin()
-	return opened{routes: []route{{"", server}}, close: func() error { end(); return nil }}, nil
+	return opened{routes: []route{{"", h.traced("hub", server)}}, close: func() error { end(); return nil }}, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"dray/dash"
@@ -61,4 +62,17 @@ func (h *house) closeMeter() error {
 		h.env.log().Warn("the last spans were not sent", "err", err)
 	}
 	return nil
+}
+
+// traced makes the requests to a front the roots of traces, if traces are made.
+func (h *house) traced(name string, x http.Handler) http.Handler {
+	if h.meter == nil {
+		return x
+	}
+	return h.meter.Trace(name, x)
+}
+
+// originOf says on whose behalf something is transferred, and which trace that belongs to.
+func originOf(ctx context.Context, who string) node.Origin {
+	return node.Origin{Who: who, Trace: gauges.Parent(ctx)}
 }
