@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"dray"
-	"dray/origin"
 )
 
 // Prefix is where an Edge is served.
@@ -128,7 +127,6 @@ func (e *Edge) sayError(w http.ResponseWriter, err error) {
 		err = fmt.Errorf("%w; the origin does not accept the credentials in the settings, or wants some", err)
 	case errors.Is(err, dray.ErrTimeout), errors.As(err, &timeout) && timeout.Timeout():
 		status = http.StatusGatewayTimeout
-	case errors.Is(err, origin.ErrPrivate), errors.Is(err, origin.ErrRedirect):
 	}
 	e.count(func(s *Stats) { s.Failed++ })
 	say(w, status, "%v", err)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -30,11 +29,7 @@ type shelf struct {
 
 func newShelf(t *testing.T, seed uint64) *shelf {
 	dir := t.TempDir()
-	h, err := openHouse(&env{stdout: io.Discard, stderr: io.Discard, quiet: true}, filepath.Join(dir, "home"), access{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { h.Close() })
+	h := testHouse(t, filepath.Join(dir, "home"), access{})
 	s := &shelf{t: t, h: h, rng: rand.New(rand.NewPCG(seed, 11)), dir: dir}
 	for i := range 16 {
 		data := make([]byte, 500+s.rng.IntN(40000))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -24,15 +23,7 @@ func TestPrivateAddCutShort(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	open := func(name string) *house {
-		t.Helper()
-		h, err := openHouse(&env{stdout: io.Discard, stderr: io.Discard, quiet: true}, filepath.Join(dir, name),
-			access{network: true, listen: []string{"/ip4/127.0.0.1/tcp/0"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return h
-	}
+	open := func(name string) *house { return testHouse(t, filepath.Join(dir, name), onLoopback()) }
 	shut := func(h *house) {
 		t.Helper()
 		if err := h.Close(); err != nil {

@@ -221,12 +221,26 @@ func TestPassedSocket(t *testing.T) {
 // fetch asks for a URL, with a token if there is one.
 func fetch(t *testing.T, url, token string) (int, string) {
 	t.Helper()
+	var headers []string
+	if token != "" {
+		headers = []string{"Authorization", "Bearer " + token}
+	}
+	a, body, err := download(t, url, headers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.StatusCode, string(body)
+}
+
+// download asks for a URL, with headers, names and values in turn. The error is of the body, which may have broken off.
+func download(t *testing.T, url string, headers ...string) (*http.Response, []byte, error) {
+	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
 	}
 	a, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -234,10 +248,7 @@ func fetch(t *testing.T, url, token string) (int, string) {
 	}
 	defer a.Body.Close()
 	body, err := io.ReadAll(a.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a.StatusCode, string(body)
+	return a, body, err
 }
 
 // TestStopInTime: SIGTERM ends a daemon within ten seconds, whoever does not let go of it.

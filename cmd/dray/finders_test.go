@@ -31,11 +31,7 @@ func TestPrivateIsNotAskedOutside(t *testing.T) {
 	defer router.Close()
 	t.Setenv("DRAY_FIND_ROUTERS", router.URL)
 	t.Setenv("DRAY_REACH_LAN", "false")
-	h, err := openHouse(&env{stdout: io.Discard, stderr: io.Discard, quiet: true}, t.TempDir(), access{network: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
+	h := testHouse(t, t.TempDir(), access{network: true})
 	root := func(name string) cid.Cid {
 		b, err := dray.Hashed(cid.NewPrefixV1(cid.Raw, 0x12), []byte(name))
 		if err != nil {
@@ -83,15 +79,7 @@ func TestPlaces(t *testing.T) {
 func TestAnnouncedInTheDHT(t *testing.T) {
 	t.Setenv("DRAY_REACH_LAN", "false")
 	t.Setenv("DRAY_REACH_MAP_PORTS", "false")
-	open := func() *house {
-		h, err := openHouse(&env{stdout: io.Discard, stderr: io.Discard, quiet: true}, t.TempDir(),
-			access{network: true, listen: []string{"/ip4/127.0.0.1/tcp/0"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { h.Close() })
-		return h
-	}
+	open := func() *house { return testHouse(t, t.TempDir(), onLoopback()) }
 	add := func(h *house, name string, q addRequest) cid.Cid {
 		q.Path = filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(q.Path, []byte(name), 0o600); err != nil {

@@ -52,11 +52,11 @@ type route struct {
 var fronts = []front{
 	{"health", openHealth},
 	{"profiles", openProfiles},
-	frontGateway,
+	{"gateway", openGateway},
 	{"metrics", openMetrics},
 	{"identity", openIdentity},
 	{"dash", openDash},
-	frontHub,
+	{"hub", openHub},
 	{"routing", openRouting},
 	{"edge", openEdge},
 }

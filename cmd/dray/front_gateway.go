@@ -15,8 +15,6 @@ import (
 	"dray/settings"
 )
 
-var frontGateway = front{name: "gateway", open: openGateway}
-
 // openGateway opens the door for IPFS clients: it serves what everybody may have, here and from peers.
 func openGateway(_ context.Context, h *house, s settings.Settings) (opened, error) {
 	if !s.Gateway.Enabled {

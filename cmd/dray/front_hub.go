@@ -9,8 +9,6 @@ import (
 
 // The Hub: all paths that nobody else has. See docs/hub.md.
 
-var frontHub = front{name: "hub", open: openHub}
-
 func openHub(_ context.Context, h *house, s settings.Settings) (opened, error) {
 	if !s.Hub.On {
 		return opened{}, nil

@@ -129,7 +129,7 @@ func openHouse(e *env, home string, a access) (_ *house, err error) {
 	h := &house{home: home, env: e, quota: quota{None: true}, lost: make(chan struct{}, 1), collecting: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
-			h.shut()
+			h.Close()
 		}
 	}()
 	h.store, err = disk.Open(disk.Config{
@@ -253,9 +253,7 @@ func (h *house) isStopping() bool { return h.stopping.Load() }
 func (h *house) dir() string { return h.home }
 
 // Close ends what runs, and closes the home.
-func (h *house) Close() error { return h.shut() }
-
-func (h *house) shut() error {
+func (h *house) Close() error {
 	h.stopping.Store(true)
 	var errs []error
 	if h.backlog != nil {

@@ -25,12 +25,7 @@ const testToken = "a-token-of-some-length"
 // httpOn is a daemon's HTTP server in this process, on a home of its own, with health, profiles and what a test adds.
 func httpOn(t *testing.T, change func(*settings.HTTP), more ...front) (*httpServer, *house) {
 	t.Helper()
-	e := &env{stdout: io.Discard, stderr: io.Discard, quiet: true}
-	h, err := openHouse(e, filepath.Join(t.TempDir(), "home"), access{network: true, listen: []string{"/ip4/127.0.0.1/tcp/0"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { h.Close() })
+	h := testHouse(t, filepath.Join(t.TempDir(), "home"), onLoopback())
 	s := settings.Default()
 	s.HTTP.Listen = "127.0.0.1:0"
 	s.HTTP.Drain = settings.Duration(300 * time.Millisecond)

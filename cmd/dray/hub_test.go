@@ -124,19 +124,7 @@ func (h *hubHost) publish(dir, repo string, change ...func(*addRequest)) publish
 
 func (h *hubHost) get(path string, headers ...string) (*http.Response, []byte) {
 	h.t.Helper()
-	r, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, "http://"+h.http.addr+path, nil)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	for i := 0; i+1 < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	resp, body, err := download(h.t, "http://"+h.http.addr+path, headers...)
 	if err != nil {
 		h.t.Fatalf("GET %s: %v after %d bytes: %s", path, err, len(body), h.logs)
 	}

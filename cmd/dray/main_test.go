@@ -299,6 +299,20 @@ func cmdSpawn(ts *testscript.TestScript, neg bool, args []string) {
 
 var tcpPort = regexp.MustCompile(`/tcp/(\d+)`)
 
+// testHouse opens a home for a test, which closes it unless the test does.
+func testHouse(t *testing.T, home string, a access) *house {
+	t.Helper()
+	h, err := openHouse(&env{stdout: io.Discard, stderr: io.Discard, quiet: true}, home, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return h
+}
+
+// onLoopback is the access of a home that serves, to this machine.
+func onLoopback() access { return access{network: true, listen: []string{"/ip4/127.0.0.1/tcp/0"}} }
+
 // cmdProxy starts a relay that the script's end stops.
 func cmdProxy(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, len(args) == 3, "proxy NAME ADDR BYTES")
