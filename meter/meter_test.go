@@ -159,8 +159,15 @@ func TestMetrics(t *testing.T) {
 	if got := value(many, "dray_peers"); got != 21 {
 		t.Errorf("%v peers, want 21", got)
 	}
-	if series(few) != series(many) {
-		t.Errorf("%d series with one peer and %d with 21", series(few), series(many))
+	if n := series(few); n != series(many) || n > 200 {
+		t.Errorf("%d series with one peer and %d with 21", n, series(many))
+	}
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	w := httptest.NewRecorder()
+	b.meter.ServeHTTP(w, r)
+	if kind := w.Header().Get("Content-Type"); !strings.HasPrefix(kind, "application/openmetrics-text") || !strings.HasSuffix(w.Body.String(), "# EOF\n") {
+		t.Errorf("who asks for OpenMetrics gets %s", kind)
 	}
 }
 

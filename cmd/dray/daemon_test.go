@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -62,7 +61,7 @@ func (m *manager) hear() string {
 type begun struct {
 	cmd    *exec.Cmd
 	first  map[string]any
-	stderr bytes.Buffer
+	stderr lockedBuffer
 	out    *bufio.Reader
 }
 
@@ -305,6 +304,54 @@ func TestStopInTime(t *testing.T) {
 	}
 	slow.Close()
 	<-answered
+}
+
+// TestSignals: SIGHUP has the members read again, and a second SIGTERM ends a daemon that still lets a request end.
+func TestSignals(t *testing.T) {
+	home := filepath.Join(t.TempDir(), "home")
+	b := begin(t, home, []string{"DRAY_HTTP_TOKEN=" + testToken, "DRAY_HTTP_DRAIN=8s"})
+	if err := os.WriteFile(membersPath(home), []byte("nobody\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	complaints := func(n int) {
+		t.Helper()
+		if soon(t, func() bool { return strings.Count(b.stderr.String(), "the members of before stay") == n }) != nil {
+			t.Errorf("it says %q, want %d complaints about the members", b.stderr.String(), n)
+		}
+	}
+	complaints(1) // as the file has changed
+	if err := b.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	complaints(2)
+	addr := strings.TrimPrefix(b.url(), "http://")
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /debug/pprof/profile?seconds=60 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", testToken)
+	if soon(t, func() bool {
+		_, body := fetch(t, b.url()+profilePath+"goroutine?debug=1", testToken)
+		return strings.Contains(body, "pprof.Profile")
+	}) != nil {
+		t.Fatal("the request did not begin")
+	}
+	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if soon(t, func() bool {
+		more, err := net.Dial("tcp", addr)
+		if err == nil {
+			more.Close()
+		}
+		return err != nil
+	}) != nil {
+		t.Error("it takes connections after SIGTERM")
+	}
+	if took := b.end(t, exitInterrupted); took > 4*time.Second {
+		t.Errorf("after the second signal it took %v", took)
+	}
 }
 
 // TestHandlerHangs: a front whose handler heeds nothing does not keep the server from closing.

@@ -179,7 +179,7 @@ func TestLogin(t *testing.T) {
 		t.Fatalf("the token gets %d %v", w.Code, w.Result().Cookies())
 	}
 	c := w.Result().Cookies()[0]
-	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || strings.Contains(c.Value, testToken) {
+	if c.MaxAge != 8*60*60 || !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || strings.Contains(c.Value, testToken) {
 		t.Errorf("the cookie is %v", c)
 	}
 	with := func(value string) map[string]string { return fields("Cookie", sessionCookie+"="+value) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -136,6 +137,23 @@ func TestUpstreamStreams(t *testing.T) {
 	wg.Wait()
 	if err := up.Once(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Without a token in the settings the upstream is told that of the environment.
+func TestUpstreamToken(t *testing.T) {
+	told := make(chan string, 100)
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		told <- r.Header.Get("Authorization")
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer up.Close()
+	t.Setenv("DRAY_UPSTREAM_URL", up.URL)
+	t.Setenv("HF_TOKEN", "hf_of_the_environment")
+	h := startHub(t, filepath.Join(t.TempDir(), "home"))
+	h.wants("/org/model/resolve/main/x", http.StatusNotFound, "RevisionNotFound")
+	if got := <-told; got != "Bearer hf_of_the_environment" {
+		t.Errorf("the upstream is told %q", got)
 	}
 }
 
