@@ -98,6 +98,49 @@ func TestRangeFetchesSegments(t *testing.T) {
 	w.exact()
 }
 
+// What is read from an origin is at most two segments ahead of its fastest reader.
+func TestRunAhead(t *testing.T) {
+	u := newUpstream(t)
+	b := content("big", 1<<20)
+	u.set("big", b)
+	w := openEdge(t, Config{Sources: []Source{web("o", u)}})
+	v, err := w.edge.find(t.Context(), w.edge.groups["o"], "big", "", want{last: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func() (n int64) {
+		w.edge.mu.Lock()
+		defer w.edge.mu.Unlock()
+		for _, r := range v.o.runs {
+			r.mu.Lock()
+			n = max(n, r.next)
+			r.mu.Unlock()
+		}
+		return n
+	}
+	var read int64
+	rd := &reader{e: w.edge, o: v.o}
+	defer rd.close()
+	_, err = rd.copy(t.Context(), writerFunc(func(p []byte) (int, error) {
+		at := read / w.edge.cfg.Segment
+		if read == 0 {
+			until(t, "the run to be ahead", func() bool { return next() >= runAhead })
+		}
+		if n := next(); n > at+runAhead+1 {
+			t.Errorf("segment %d is read while a reader is in %d", n, at)
+		}
+		read += int64(len(p))
+		return len(p), nil
+	}), 0, int64(len(b)))
+	if err != nil || read != int64(len(b)) {
+		t.Errorf("%d bytes were read: %v", read, err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 // Many clients that want the same at the same time cause one fetch, and get it while it comes.
 func TestCoalesce(t *testing.T) {
 	const clients = 50
