@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -161,5 +162,36 @@ func TestFinishTogether(t *testing.T) {
 	}
 	if st := verifyStore(t, s, true); st.Problems != 0 || st.Blocks != 2*n {
 		t.Errorf("%+v", st)
+	}
+}
+
+// TestFinishedFilesLeaveNoRanges: finishing many small files, which have no parts, deletes no ranges of the index: each would cost
+// all later look-ups.
+func TestFinishedFilesLeaveNoRanges(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, Config{Dir: filepath.Join(dir, "home")})
+	for i := range 20 {
+		f := makeLeaves(filepath.Join(dir, fmt.Sprint(i)), uint64(i), 1, 1000)
+		g, err := s.Grow(t.Context(), f.path, int64(len(f.data)))
+		must(t, err)
+		_, err = g.Expect(f.leaves[0].CID(), 0, int64(len(f.data)))
+		must(t, err)
+		must(t, s.Put(t.Context(), f.leaves[0]))
+		must(t, g.Finish(t.Context()))
+	}
+	must(t, s.db.Flush())
+	levels, err := s.db.SSTables(pebble.WithProperties())
+	must(t, err)
+	tables := 0
+	for _, level := range levels {
+		for _, x := range level {
+			tables++
+			if n := x.Properties.NumRangeDeletions; n > 0 {
+				t.Errorf("%d ranges were deleted", n)
+			}
+		}
+	}
+	if tables == 0 {
+		t.Error("nothing was written to the index")
 	}
 }

@@ -452,7 +452,7 @@ func (s *Store) standFinished(id uint64, rec fileRecord) error {
 		err = e.batch.Delete(append([]byte{keyPath}, part...), nil)
 	}
 	if err == nil {
-		err = forgetParts(e.batch, id)
+		err = s.forgetAnyParts(e.batch, id)
 	}
 	if err == nil && old != 0 && old != id {
 		err = s.doom(e.batch, old)
