@@ -118,8 +118,8 @@ func runServe(ctx context.Context, e *env, listen []string, limit string) error 
 	}
 	if err == nil {
 		d.house.notify(sdReady(d))
-		tended, beaten := d.house.startTending(q), d.house.startWatchdog()
-		end = func() { tended(); beaten() }
+		tended, beaten, light := d.house.startTending(q), d.house.startWatchdog(), d.house.startShedding()
+		end = func() { tended(); beaten(); light() }
 		<-ctx.Done()
 	}
 	e.tell("stopping")
