@@ -94,6 +94,18 @@ func TestBrokenAnswers(t *testing.T) {
 			}
 			serve(w, r, other, `"2"`)
 		}, 0, nil, ""},
+		{"changes before the first byte", func(w http.ResponseWriter, r *http.Request, n int64) {
+			if n == 1 {
+				short(w, 0)
+			}
+			serve(w, r, other, `"2"`)
+		}, 200, other, ""},
+		{"changes each time, before the first byte", func(w http.ResponseWriter, r *http.Request, n int64) {
+			w.Header().Set("ETag", strconv.Quote(strconv.FormatInt(n, 10)))
+			w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+			w.(http.Flusher).Flush()
+			cut(w)
+		}, 502, nil, "changed at its source"},
 		{"no validator, breaks off", func(w http.ResponseWriter, r *http.Request, n int64) {
 			w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 			_, _ = w.Write(b[:50*kib])
@@ -160,6 +172,8 @@ func TestBrokenAnswers(t *testing.T) {
 			w := openEdge(t, Config{Sources: []Source{web("o", u)}, Patience: 50 * time.Millisecond, Rest: time.Millisecond})
 			g := w.get("o/x")
 			switch {
+			case row.status != 0 && (g.header.Get("Content-Security-Policy") != "sandbox" || g.header.Get("X-Content-Type-Options") != "nosniff"):
+				t.Fatalf("a page of the origin may act as one of this host: %v", g.header)
 			case row.status == 0 && g.err == nil:
 				t.Fatalf("the client got %d bytes as if they were all", len(g.body))
 			case row.status != 0:

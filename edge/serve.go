@@ -27,10 +27,7 @@ const (
 // ServeHTTP implements http.Handler for what is below Prefix: NAME/path, and the two paths .stats and .invalidate.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), Prefix)
-	h := w.Header()
-	// Content of origins must not act in the name of the page that this host serves.
-	h.Set("Content-Security-Policy", "sandbox")
-	h.Set("X-Content-Type-Options", "nosniff")
+	shield(w.Header())
 	if !ok || len(rest)+len(r.URL.RawQuery) > maxPath {
 		say(w, http.StatusBadRequest, "the path is too long")
 		return
@@ -44,7 +41,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h.Set("Allow", "GET, HEAD")
+		w.Header().Set("Allow", "GET, HEAD")
 		say(w, http.StatusMethodNotAllowed, "only GET and HEAD: an edge does not write to its origins")
 		return
 	}
@@ -66,6 +63,12 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		e.serveName(w, r, g, path)
 	}
+}
+
+// shield keeps content of origins from acting in the name of the page that this host serves.
+func shield(h http.Header) {
+	h.Set("Content-Security-Policy", "sandbox")
+	h.Set("X-Content-Type-Options", "nosniff")
 }
 
 // checkPath refuses what servers may take for a path outside of their prefix.
@@ -149,7 +152,11 @@ func (e *Edge) serveName(w http.ResponseWriter, r *http.Request, g *group, path 
 			e.pass(w, r, g, path)
 			return
 		}
-		if !e.send(w, r, v) || try == 2 {
+		if !e.send(w, r, v) {
+			return
+		}
+		if try == 2 {
+			e.sayError(w, errChanged)
 			return
 		}
 	}
@@ -274,9 +281,11 @@ func (e *Edge) send(w http.ResponseWriter, r *http.Request, v verdict) (again bo
 		panic(http.ErrAbortHandler)
 	case errors.Is(err, errChanged):
 		clear(h)
+		shield(h)
 		return true
 	case r.Context().Err() == nil:
 		clear(h)
+		shield(h)
 		e.sayError(w, err)
 	}
 	return false
