@@ -149,6 +149,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if x.after > 0 {
 		h.Set("Retry-After", strconv.Itoa(x.after))
 	}
+	h.Set("Cache-Control", "no-store") // what a commit has is for ever, but not that it cannot be had
 	h.Set("X-Error-Message", headerText(x.text))
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	body, _ := json.Marshal(map[string]string{"error": x.text}) // strings always can be

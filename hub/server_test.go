@@ -545,6 +545,9 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s: %s, %d bytes, range %q", name, resp.Status, len(body), resp.Header.Get("Content-Range"))
 		}
 		if resp.StatusCode >= 400 {
+			if c := resp.Header.Get("Cache-Control"); c != "no-store" {
+				t.Errorf("%s: the refusal may be kept: %q", name, c)
+			}
 			continue
 		}
 		if resp.Header.Get("X-Repo-Commit") == "" || resp.Header.Get("Accept-Ranges") != "bytes" || resp.Header.Get("ETag") == "" ||
@@ -579,8 +582,9 @@ func TestCutShort(t *testing.T) {
 		t.Errorf("%d bytes came, and no error", len(body))
 	}
 	h.shelf.short = 1
-	if resp, _ := h.send("GET", "/org/name/resolve/main/sub/a.txt", ""); resp.StatusCode != 502 {
-		t.Errorf("a file of which nothing came: %s", resp.Status)
+	resp, _ := h.send("GET", "/org/name/resolve/"+h.shelf.commits["org/name@main"].ID+"/sub/a.txt", "")
+	if c := resp.Header.Get("Cache-Control"); resp.StatusCode != 502 || c != "no-store" {
+		t.Errorf("a file of which nothing came: %s, to be kept: %q", resp.Status, c)
 	}
 }
 
