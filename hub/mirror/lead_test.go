@@ -244,3 +244,32 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
+
+// TestTellerBeganAnew: whoever was told of a leaf, were it one before its turn, hears when its flow forgets all leaves.
+func TestTellerBeganAnew(t *testing.T) {
+	first := entry{begin: 0, end: 10, leaf: someLeaf(t, 1)}
+	later := entry{begin: 20, end: 30, leaf: someLeaf(t, 2)}
+	for name, told := range map[string][]entry{"in turn": {first}, "before its turn": {later}, "nothing": nil} {
+		w, tell := &flow{epoch: 3, table: table{size: 30}}, &teller{ahead: make(map[int64]bool)}
+		for _, e := range told {
+			w.table.add(e)
+		}
+		if err := tell.take(w); err != nil || len(tell.news) != len(told) {
+			t.Errorf("%s: %v told, %v", name, tell.news, err)
+		}
+		w.epoch, w.table = 4, table{size: 30}
+		w.table.add(later)
+		if err := tell.take(w); (err != nil) != (told != nil) || err == nil && len(tell.news) != 1 {
+			t.Errorf("%s: %v told after it began anew, %v", name, tell.news, err)
+		}
+	}
+}
+
+// someLeaf returns the CID of a leaf that is like no other.
+func someLeaf(t *testing.T, i byte) cid.Cid {
+	b, err := dray.Hashed(leafPrefix, []byte{i})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.CID()
+}

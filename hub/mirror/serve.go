@@ -275,7 +275,7 @@ type teller struct {
 // take finds what is new in a flow, whose mu the caller holds.
 func (t *teller) take(w *flow) error {
 	t.news, t.batch = t.news[:0], t.batch[:0]
-	if w.epoch != t.epoch && t.run > 0 {
+	if w.epoch != t.epoch && t.run+len(t.ahead) > 0 {
 		return errors.New("it began anew") // what was told may be wrong
 	}
 	t.epoch = w.epoch
