@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -75,11 +76,25 @@ func begin(list []*party, path string) (results func() []result) {
 	}
 }
 
-// The leader dies in the middle: the others go on from what they have.
+// The leader dies in the middle: the others go on from what they have. So that it is not far ahead of them, the upstream stops
+// for everybody until then.
 func TestLeaderDies(t *testing.T) {
-	const path, size = "model.safetensors", 14 * mib
+	const path, size, stop = "model.safetensors", 14 * mib, 4 * mib
 	h := upstream(t, map[string][]byte{path: safetensors(9, 5*mib+3, size-5*mib)})
-	h.Set(func() { h.Slow = time.Millisecond })
+	dead := make(chan struct{})
+	h.Set(func() {
+		h.Resolve = func(_ http.ResponseWriter, r *http.Request) bool {
+			if from, _, _ := strings.Cut(strings.TrimPrefix(r.Header.Get("Range"), "bytes="), "-"); from != "" {
+				if at, err := strconv.Atoi(from); err == nil && at >= stop {
+					select {
+					case <-dead:
+					case <-r.Context().Done():
+					}
+				}
+			}
+			return false
+		}
+	})
 	list := swarm(t, h, 3, func(c *Config, _ *UpstreamConfig) { c.Piece = mib / 2 })
 	reads := begin(list, path)
 	leader := -1
@@ -96,6 +111,7 @@ func TestLeaderDies(t *testing.T) {
 	})
 	list[leader].Close()
 	list[leader].node.Close()
+	close(dead)
 	for i, r := range reads() {
 		if i == leader && !errors.Is(r.err, hub.ErrUpstream) {
 			t.Errorf("the leader's own client: %d bytes, %v", len(r.data), r.err)
@@ -104,9 +120,57 @@ func TestLeaderDies(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(r.data), r.err)
 		}
 	}
-	// What the leader had asked for and not handed on may come twice: its last two pieces, of 2 MiB at most.
+	// What the leader had got and not handed on may come twice: what lies between 2 MiB and where the upstream stopped, and the
+	// last two pieces that it had asked for.
 	if got := h.Sent(); got > h.Size()+4*mib {
 		t.Errorf("upstream sent %d bytes of %d", got, h.Size())
+	}
+}
+
+// Two that each follow the other, because each took the other for one that is fed: one of them gives up at once.
+func TestCircle(t *testing.T) {
+	const path = "model.safetensors"
+	h := upstream(t, map[string][]byte{path: noise(3, 3*mib)})
+	list := swarm(t, h, 2, func(c *Config, _ *UpstreamConfig) { c.Patience = time.Hour })
+	flows := make([]*flow, len(list))
+	for i, p := range list {
+		c, f, err := p.find(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := target{repo: c.Repo, commit: c.ID, file: f, key: keyOf(c.Repo, f)}
+		w := newFlow(p.Mirror, x)
+		if err := w.recall(); err != nil {
+			t.Fatal(err)
+		}
+		other := list[1-i].node.Self()
+		w.change(func() { w.path = []dray.PeerID{other} })
+		p.mu.Lock()
+		p.flows[x.key] = w
+		p.mu.Unlock()
+		flows[i] = w
+	}
+	heavy := 0
+	if outweighs(flows[0].key, list[1].node.Self(), list[0].node.Self()) {
+		heavy = 1
+	}
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	wg.Go(func() {
+		err := flows[heavy].follow(ctx, list[1-heavy].node.Self())
+		if !errors.Is(err, errFeed) || !strings.Contains(err.Error(), "waits for this node") {
+			t.Errorf("who weighs more ends with %v", err)
+		}
+		cancel()
+	})
+	if err := flows[1-heavy].follow(ctx, list[heavy].node.Self()); !errors.Is(err, context.Canceled) {
+		t.Errorf("who weighs less does not wait: %v", err)
+	}
+	wg.Wait()
+	for _, w := range flows {
+		if err := w.note.close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -402,9 +466,10 @@ func TestRoots(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := p.roots.Load(r.Root); !ok {
-			t.Errorf("%s is %v when it is added, and is not kept under that", path, r.Root)
-		}
+		until(t, fmt.Sprintf("%s, which is %v when it is added, to be kept under that", path, r.Root), func() bool {
+			_, ok := p.roots.Load(r.Root) // soon after its last byte was read
+			return ok
+		})
 	}
 }
 

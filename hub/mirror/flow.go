@@ -41,7 +41,7 @@ type flow struct {
 	changed chan struct{} // closed when anything below changes, and replaced
 	epoch   int           // counts how often it began anew
 	stage   stage
-	path    []dray.PeerID
+	path    []dray.PeerID // as in standing
 	unable  bool
 	table   table
 	front   int64
@@ -155,7 +155,7 @@ func (w *flow) bring() (err error) {
 		}
 		w.change(func() { w.stage, w.path = stageChoosing, nil })
 		self := standing{peer: w.m.cfg.Swarm.Self(), stage: stageChoosing, front: w.front, unable: w.unable}
-		others := w.m.askAll(w.ctx, w.key, except)
+		others := without(except, w.m.askAll(w.ctx, w.key, except))
 		choice := decide(w.key, self, others)
 		if choice.hopeless && len(others) > 0 && waits < mostWaits {
 			// Those who were fed from here are about to decide, too.
@@ -172,6 +172,7 @@ func (w *flow) bring() (err error) {
 		case choice.follow == "":
 			err = w.lead(w.ctx)
 		default:
+			w.change(func() { w.path = []dray.PeerID{choice.follow} })
 			err = w.follow(w.ctx, choice.follow)
 		}
 		switch {

@@ -94,6 +94,12 @@ func (f *follower) listen(s transport.Stream, r *bufio.Reader) error {
 				return fmt.Errorf("%w: it comes from here", errFeed)
 			}
 			w.change(func() { w.stage, w.path = stageFollowing, via })
+		case len(l.Hope) > 0:
+			hope := idsOf(l.Hope)
+			if !w.unable && breaksOut(w.key, self, hope) {
+				return fmt.Errorf("%w: it waits for this node", errFeed)
+			}
+			w.change(func() { w.stage, w.path = stageChoosing, hope })
 		case l.Leaf != "":
 			e, ok := l.entry()
 			if ok {

@@ -27,7 +27,7 @@ type standing struct {
 	stage stage
 	// front is how many bytes it has from the beginning.
 	front int64
-	// path is whom the bytes come through: the peer that feeds it, and so on.
+	// path is whom the bytes come through: the peer that feeds it, and so on; while it chooses, through whom it hopes they will.
 	path []dray.PeerID
 	// unable says that its upstream has failed it.
 	unable bool
@@ -61,7 +61,7 @@ func outweighs(key string, a, b dray.PeerID) bool {
 // it is followed: first those who have it, then who reads it from the upstream, then who is fed, if not through this node. When
 // there is nobody, who has most of it leads, and among equals who weighs most. A node that is asked for a feed decides by the
 // same rule; since weights only increase on the way, nobody comes to follow itself, unless views change meanwhile, which the
-// feed's path shows.
+// feed's path shows. Who hopes for this node does not lead.
 func decide(key string, self standing, peers []standing) choice {
 	rank := map[stage]int{stageComplete: 3, stageLeading: 2, stageFollowing: 1}
 	best := choice{hopeless: true}
@@ -80,7 +80,7 @@ func decide(key string, self standing, peers []standing) choice {
 	}
 	var leader *standing
 	for _, p := range append(slices.Clone(peers), self) {
-		if p.unable || p.stage == stageFollowing && p.peer != self.peer {
+		if p.unable || p.peer != self.peer && (p.stage == stageFollowing || slices.Contains(p.path, self.peer)) {
 			continue
 		}
 		if leader == nil || p.front > leader.front || p.front == leader.front && outweighs(key, p.peer, leader.peer) {
@@ -94,4 +94,20 @@ func decide(key string, self standing, peers []standing) choice {
 		return choice{}
 	}
 	return choice{follow: leader.peer}
+}
+
+// without takes those for choosing who say that they are fed through somebody who has failed this node: they will see that, too, and choose.
+func without(failed map[dray.PeerID]bool, peers []standing) []standing {
+	for i, p := range peers {
+		if p.stage == stageFollowing && slices.ContainsFunc(p.path, func(id dray.PeerID) bool { return failed[id] }) {
+			peers[i].stage, peers[i].path = stageChoosing, nil
+		}
+	}
+	return peers
+}
+
+// breaksOut reports whether, in a circle of nodes of which each hopes to be fed by the next, it is self that must give up hope.
+func breaksOut(key string, self dray.PeerID, hope []dray.PeerID) bool {
+	circle := hope[:max(slices.Index(hope, self), 0)]
+	return len(circle) > 0 && !slices.ContainsFunc(circle, func(id dray.PeerID) bool { return outweighs(key, id, self) })
 }

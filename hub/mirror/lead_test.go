@@ -77,6 +77,16 @@ func TestDecide(t *testing.T) {
 			[]standing{{peer: b, stage: stageChoosing, front: 4}, {peer: a, stage: stageNone, front: 6}},
 			choice{follow: a},
 		},
+		{
+			"who waits for this node does not lead", light,
+			[]standing{{peer: a, stage: stageChoosing, front: 6, path: []dray.PeerID{b, me}}},
+			choice{},
+		},
+		{
+			"who waits for another", light,
+			[]standing{{peer: a, stage: stageChoosing, front: 6, path: []dray.PeerID{b}}},
+			choice{follow: a},
+		},
 		{"unable though it has most", light, []standing{{peer: a, front: 6, unable: true}}, choice{}},
 		{
 			"unable, so who weighs most",
@@ -87,6 +97,39 @@ func TestDecide(t *testing.T) {
 	} {
 		if got := decide(key, row.self, row.peers); got != row.want {
 			t.Errorf("%s: %+v, want %+v", row.name, got, row.want)
+		}
+	}
+}
+
+// Who is fed through somebody who failed is about to choose, and does not count as fed.
+func TestWithout(t *testing.T) {
+	me, a, b := idOf(0), idOf(1), idOf(2)
+	got := without(map[dray.PeerID]bool{b: true}, []standing{
+		{peer: a, stage: stageFollowing, front: 3, path: []dray.PeerID{b}}, {peer: me, stage: stageFollowing, path: []dray.PeerID{a}},
+	})
+	if got[0].stage != stageChoosing || got[0].front != 3 || got[0].path != nil || got[1].stage != stageFollowing {
+		t.Errorf("%+v", got)
+	}
+}
+
+// In a circle exactly one gives up, wherever it looks from.
+func TestBreaksOut(t *testing.T) {
+	for n := 2; n < 6; n++ {
+		out := 0
+		for i := range n {
+			var hope []dray.PeerID
+			for k := range n {
+				hope = append(hope, idOf((i+1+k)%n))
+			}
+			if breaksOut("key", idOf(i), append(hope, idOf(9))) {
+				out++
+			}
+			if breaksOut("key", idOf(i), hope[:n-1]) {
+				t.Errorf("%d of %d gives up though nobody waits for it", i, n)
+			}
+		}
+		if out != 1 {
+			t.Errorf("%d of %d give up", out, n)
 		}
 	}
 }

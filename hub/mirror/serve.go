@@ -225,8 +225,8 @@ func (m *Mirror) feedFlow(ctx context.Context, peer dray.PeerID, s transport.Str
 		err := t.take(w)
 		with := t.takeFellows(w)
 		w.mu.Unlock()
-		if err == nil && fed {
-			err = t.tellPath(via)
+		if err == nil && (fed || len(via) > 1) {
+			err = t.tellPath(via, fed)
 		}
 		if err == nil && len(with) > 0 {
 			t.batch, err = appendLine(t.batch, feedLine{With: with})
@@ -312,12 +312,18 @@ func (t *teller) takeFellows(w *flow) []string {
 	return now
 }
 
-// tellPath says whom the bytes come through, when that is new.
-func (t *teller) tellPath(via []dray.PeerID) (err error) {
+// tellPath says whom the bytes come through, or may come through while nobody feeds this node, when that is new.
+func (t *teller) tellPath(via []dray.PeerID, fed bool) error {
 	texts := textsOf(via)
-	if now := strings.Join(texts, " "); now != t.path {
-		t.path = now
-		t.batch, err = appendLine(t.batch, feedLine{Via: texts})
+	now, l := strings.Join(texts, " "), feedLine{Via: texts}
+	if !fed {
+		now, l = "hope "+now, feedLine{Hope: texts}
 	}
+	if now == t.path {
+		return nil
+	}
+	t.path = now
+	var err error
+	t.batch, err = appendLine(t.batch, l)
 	return err
 }

@@ -62,6 +62,8 @@ type stateLine struct {
 type feedLine struct {
 	// Via is the header: whom the bytes come through.
 	Via []string `json:"via,omitempty"`
+	// Hope is through whom they may come, while nobody feeds who says this.
+	Hope []string `json:"hope,omitempty"`
 	// With are who else is fed now; it comes again when that changes.
 	With []string `json:"with,omitempty"`
 	// Leaf is the content's stretch from Begin to End, which lies at an Edge of its section.
