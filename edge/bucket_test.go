@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -226,25 +227,22 @@ func TestBucketKilled(t *testing.T) {
 	}
 	s.kill()
 	// What was on its way still comes; then nothing does, until the server is back.
-	until(t, "the edge to notice", func() bool {
-		if w.edge.Stats().Sources[0].Failures > 0 {
-			return true
-		}
-		m, err := resp.Body.Read(got[n:min(n+1<<20, len(got))])
-		if n += m; err != nil {
-			t.Fatal(err)
-		}
-		return n == len(got)
+	rest := make(chan error, 1)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		_, err := io.ReadFull(resp.Body, got[n:])
+		rest <- err
 	})
-	if n == len(got) {
-		t.Fatal("all had come before the server was killed")
+	until(t, "the edge to notice", func() bool { return w.edge.Stats().Sources[0].Failures > 0 })
+	select {
+	case err := <-rest:
+		t.Fatalf("all had come before the server was killed, or it broke off: %v", err)
+	default:
 	}
 	s.start()
-	for n < len(got) {
-		m, err := resp.Body.Read(got[n:])
-		if n += m; err != nil && n < len(got) {
-			t.Fatalf("at byte %d: %v", n, err)
-		}
+	if err := <-rest; err != nil {
+		t.Fatal(err)
 	}
 	if string(got) != string(b) {
 		t.Fatal("wrong bytes")
