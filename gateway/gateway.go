@@ -85,6 +85,7 @@ type Gateway struct {
 	known knownCache
 	nodes nodeCache
 	bufs  sync.Pool // of *[]byte, pieceSize long
+	large sync.Pool // of *[]byte, largePiece long, while few requests are served
 }
 
 // New returns a Gateway.
@@ -107,6 +108,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{cfg: cfg, slots: make(chan struct{}, cfg.Requests)}
 	g.parts, _ = cfg.Local.(dray.PartGetter)
 	g.bufs.New = func() any { b := make([]byte, pieceSize); return &b }
+	g.large.New = func() any { b := make([]byte, largePiece); return &b }
 	b, err := newBackend(g)
 	if err != nil {
 		return nil, err

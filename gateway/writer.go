@@ -12,8 +12,11 @@ import (
 )
 
 const (
-	// pieceSize is how much of a body is in memory at a time.
-	pieceSize = 128 << 10
+	// pieceSize is how much of a body is in memory at a time, and largePiece how much it is while no more than fewRequests are
+	// served: larger pieces are faster, and a thousand requests must not take half a gigabyte.
+	pieceSize   = 128 << 10
+	largePiece  = 512 << 10
+	fewRequests = 64
 	// clientPatience is how long a client may take nothing of a piece.
 	clientPatience = time.Minute
 	// maxKept bounds the body of an answer that is kept.
@@ -88,8 +91,12 @@ var errClient = errors.New("the client takes no more")
 // copyPieces copies r to w in pieces. What has been read goes out before the request waits for others, if r is read on this
 // goroutine (own). An error of w wraps errClient.
 func (q *request) copyPieces(w io.Writer, r io.Reader, own bool) (total int64, err error) {
-	buf := q.g.bufs.Get().(*[]byte)
-	defer q.g.bufs.Put(buf)
+	pool := &q.g.bufs
+	if len(q.g.slots) <= fewRequests {
+		pool = &q.g.large
+	}
+	buf := pool.Get().(*[]byte)
+	defer pool.Put(buf)
 	piece := *buf
 	from, to := 0, 0 // what is read and not written
 	write := func() error {
