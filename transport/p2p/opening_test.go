@@ -84,20 +84,28 @@ func TestOpening(t *testing.T) {
 	}
 }
 
-// TestForeignListener: whoever dials a host of another swarm is told so at once, whatever that one makes of it, and even when what it
-// says looks like the beginning of something long.
-func TestForeignListener(t *testing.T) {
+// foreigner is a host of another swarm than this one's, and how it begins.
+type foreigner struct {
+	name string
+	key  SwarmKey // of this host
+	said []byte
+	want []string // is said of it
+}
+
+// foreigners begin, if they can, as what looks like the beginning of something long.
+func foreigners(t *testing.T) []foreigner {
 	mine, its := NewSwarmKey(), NewSwarmKey()
-	for _, row := range []struct {
-		name string
-		key  SwarmKey
-		said []byte
-		want []string
-	}{
+	return []foreigner{
 		{"no key here", SwarmKey{}, waits(t, SwarmKey{}, its, openingHead), []string{errNotInTheOpen.Error(), "may be in a private swarm"}},
 		{"another key", mine, waits(t, mine, its, openingHead), []string{errOtherKey.Error(), "must have the same swarm key"}},
 		{"no key there", mine, []byte(openingHead), []string{errInNoSwarm.Error(), "must have the same swarm key"}},
-	} {
+	}
+}
+
+// TestForeignListener: whoever dials a host of another swarm is told so at once, whatever that one makes of it, and even when what it
+// says looks like the beginning of something long.
+func TestForeignListener(t *testing.T) {
+	for _, row := range foreigners(t) {
 		t.Run(row.name, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -136,16 +144,7 @@ func TestForeignListener(t *testing.T) {
 
 // TestForeignDialler: a host hangs up on whoever begins as another swarm does, and does not wait for what looks like a long line.
 func TestForeignDialler(t *testing.T) {
-	mine, its := NewSwarmKey(), NewSwarmKey()
-	for _, row := range []struct {
-		name string
-		key  SwarmKey
-		said []byte
-	}{
-		{"no key here", SwarmKey{}, waits(t, SwarmKey{}, its, openingHead)},
-		{"another key", mine, waits(t, mine, its, openingHead)},
-		{"no key there", mine, []byte(openingHead)},
-	} {
+	for _, row := range foreigners(t) {
 		t.Run(row.name, func(t *testing.T) {
 			h := bulkHost(t, Config{SwarmKey: row.key})
 			c, err := net.Dial("tcp", hostPort(t, h))
